@@ -1,0 +1,146 @@
+"""What can be asked of the store, and what it answers.
+
+Requests mirror etcd's protobuf messages field by field; absent fields have
+protobuf's defaults. ``Put``, ``DeleteRange``, ``Txn`` and ``Compact`` are commands:
+they travel through the log. ``Range`` is a read, alone or inside a ``Txn``.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+from kvstate.types import KeyValue
+
+
+class SortOrder(enum.IntEnum):
+    NONE = 0
+    ASCEND = 1
+    DESCEND = 2
+
+
+class SortTarget(enum.IntEnum):
+    KEY = 0
+    VERSION = 1
+    CREATE = 2
+    MOD = 3
+    VALUE = 4
+
+
+class CompareResult(enum.IntEnum):
+    EQUAL = 0
+    GREATER = 1
+    LESS = 2
+    NOT_EQUAL = 3
+
+
+class CompareTarget(enum.IntEnum):
+    VERSION = 0
+    CREATE = 1
+    MOD = 2
+    VALUE = 3
+    LEASE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Read one key, or all in [key, range_end). ``range_end`` b"" is the single key,
+    b"\\0" is every key from ``key`` on. ``revision`` <= 0 is the latest."""
+
+    key: bytes = b""
+    range_end: bytes = b""
+    limit: int = 0
+    revision: int = 0
+    # Enum fields are plain ints: protobuf is open to unknown numbers, the checks are not.
+    sort_order: int = SortOrder.NONE
+    sort_target: int = SortTarget.KEY
+    serializable: bool = False
+    keys_only: bool = False
+    count_only: bool = False
+    min_mod_revision: int = 0
+    max_mod_revision: int = 0
+    min_create_revision: int = 0
+    max_create_revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    key: bytes = b""
+    value: bytes = b""
+    lease: int = 0
+    prev_kv: bool = False
+    ignore_value: bool = False
+    ignore_lease: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRange:
+    key: bytes = b""
+    range_end: bytes = b""
+    prev_kv: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """``operand`` is the member of the target_union that was set: an int for
+    VERSION/CREATE/MOD/LEASE, bytes for VALUE, None when none was set (compares as 0 / b"").
+    A member of the union that does not fit ``target`` counts as not set, as in etcd."""
+
+    result: int = CompareResult.EQUAL
+    target: int = CompareTarget.VERSION
+    key: bytes = b""
+    range_end: bytes = b""
+    operand: int | bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Txn:
+    """If all of ``compare`` hold, do ``success``, else ``failure``. An op of None is a
+    RequestOp with no member set."""
+
+    compare: tuple[Compare, ...] = ()
+    success: tuple[RequestOp, ...] = ()
+    failure: tuple[RequestOp, ...] = ()
+
+
+RequestOp: TypeAlias = "Range | Put | DeleteRange | Txn | None"
+
+
+@dataclass(frozen=True, slots=True)
+class Compact:
+    revision: int = 0
+    physical: bool = False
+
+
+Command: TypeAlias = Put | DeleteRange | Txn | Compact
+
+
+class RangeResponse(NamedTuple):
+    kvs: list[KeyValue]
+    more: bool
+    count: int
+
+
+class PutResponse(NamedTuple):
+    prev_kv: KeyValue | None
+
+
+class DeleteRangeResponse(NamedTuple):
+    deleted: int
+    prev_kvs: list[KeyValue]
+
+
+class TxnResponse(NamedTuple):
+    """``responses[i]`` answers operation i of the branch taken, each with the revision its
+    nested header shows."""
+
+    succeeded: bool
+    responses: list[tuple[int, Response]]
+
+
+class CompactResponse(NamedTuple):
+    pass
+
+
+Response: TypeAlias = "RangeResponse | PutResponse | DeleteRangeResponse | TxnResponse | CompactResponse"
