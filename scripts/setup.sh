@@ -1,0 +1,49 @@
+# Sourced by the other scripts: makes .venv beside this folder from nothing, with every
+# version pinned, and leaves it alone while the pins have not changed.
+# Needs Python 3.11 or newer; on Debian it installs python3-venv if that is missing.
+
+KVORUM_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+KVORUM_VENV="${KVORUM_VENV:-$KVORUM_ROOT/.venv}"
+
+kvorum_find_python() {
+    local candidate
+    for candidate in "${PYTHON:-}" python3.11 python3.12 python3.13 python3 /usr/bin/python3; do
+        [ -n "$candidate" ] || continue
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            echo "$candidate"
+            return 0
+        fi
+    done
+    echo "kvorum: no Python 3.11 or newer found: install python3, or name one with PYTHON=/path/to/python." >&2
+    return 1
+}
+
+kvorum_make_venv() {
+    local python="$1"
+    "$python" -m venv "$KVORUM_VENV" >/dev/null 2>&1 && return 0
+    rm -rf "$KVORUM_VENV"
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "kvorum: python3-venv is missing; installing it." >&2
+        { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv; } >&2 || return 1
+        "$python" -m venv "$KVORUM_VENV" && return 0
+    fi
+    echo "kvorum: this Python cannot make virtual environments: 'apt-get install python3-venv' as root, then try again." >&2
+    return 1
+}
+
+# kvorum_setup runtime|dev: the environment with what a server needs, or with what the tests need too.
+kvorum_setup() {
+    local wanted="$1" pins stamp python
+    pins="$KVORUM_ROOT/requirements/$wanted.txt"
+    stamp="$KVORUM_VENV/.kvorum-$wanted-$(cat "$pins" "$KVORUM_ROOT/pyproject.toml" | sha256sum | cut -c1-16)"
+    [ -e "$stamp" ] && return 0
+    if [ ! -x "$KVORUM_VENV/bin/python" ]; then
+        python="$(kvorum_find_python)" || return 1
+        echo "kvorum: making $KVORUM_VENV" >&2
+        kvorum_make_venv "$python" || return 1
+    fi
+    echo "kvorum: installing the pinned dependencies ($wanted)" >&2
+    "$KVORUM_VENV/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$pins" 2> >(grep -v '^WARNING: Location' >&2) || return 1
+    "$KVORUM_VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e "$KVORUM_ROOT" 2> >(grep -v '^WARNING: Location' >&2) || return 1
+    touch "$stamp"
+}
