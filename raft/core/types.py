@@ -29,7 +29,7 @@ class EntryType(enum.IntEnum):
 
 
 class Entry(NamedTuple):
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs
     term: int
     type: EntryType
     data: bytes
@@ -38,7 +38,7 @@ class Entry(NamedTuple):
 class Position(NamedTuple):
     """A place in the log. Prints as ``index@term``."""
 
-    index: int
+    index: int  # type: ignore[assignment]
     term: int
 
     def __str__(self) -> str:
@@ -74,4 +74,4 @@ class ReadState(NamedTuple):
     ``ctx`` may read as soon as the state machine has applied ``index``."""
 
     ctx: int
-    index: int
+    index: int  # type: ignore[assignment]

@@ -1,0 +1,133 @@
+"""AppendEntries and Heartbeat: how the log gets to the followers (paper §5.3), and when an
+entry is committed (§5.3, §5.4.2)."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from raft.core import reads
+from raft.core.errors import Compacted, InvariantViolated
+from raft.core.messages import AppendEntries, AppendEntriesResponse, Heartbeat, HeartbeatResponse
+
+if TYPE_CHECKING:
+    from raft.core.consensus import Consensus
+
+log = logging.getLogger(__name__)
+
+
+def broadcast_append(c: Consensus) -> None:
+    for peer in c.peers:
+        send_append(c, peer)
+
+
+def send_append(c: Consensus, peer: int) -> None:
+    """Send what the follower lacks, as far as its window allows."""
+    progress = c.progress[peer]
+    while progress.may_send and progress.next_index <= c.log.last_index:
+        previous = progress.next_index - 1
+        try:
+            prev_log_term = c.log.term(previous)
+            entries = c.log.entries(progress.next_index, c.log.last_index + 1, c.config.append_bytes_max)
+        except Compacted:
+            # Only a snapshot helps this follower, and there are none yet.
+            log.warning("member %d needs entry %d, which was compacted", peer, previous)
+            return
+        c.send(
+            AppendEntries(c.id, peer, c.current_term, previous, prev_log_term, entries, c.log.commit_index)
+        )
+        progress.sent(entries[-1].index)
+
+
+def broadcast_heartbeat(c: Consensus) -> None:
+    ctx = c.pending_reads.newest_ctx
+    for peer in c.peers:
+        # A follower may hold conflicting entries beyond its match index: they are not committed.
+        commit_index = min(c.log.commit_index, c.progress[peer].match_index)
+        c.send(Heartbeat(c.id, peer, c.current_term, commit_index, ctx))
+
+
+def on_append_entries(c: Consensus, m: AppendEntries) -> None:
+    c.heard_from_leader(m.source)
+    if m.prev_log_index < c.log.commit_index:
+        # What is committed here is in the leader's log too (Leader Completeness), so an old or
+        # late message is answered with what we hold rather than compared with compacted entries.
+        _accept(c, m.source, c.log.commit_index)
+        return
+    # Figure 2, receiver rule 2: refuse unless our log has prev_log_index with
+    # prev_log_term. The hint spares the leader a probe per entry.
+    if not c.log.has(m.prev_log_index, m.prev_log_term):
+        hint = c.log.agreement_hint(m.prev_log_index, m.prev_log_term)
+        c.send_after_persist(
+            AppendEntriesResponse(
+                c.id, m.source, c.current_term, False, m.prev_log_index, hint.index, hint.term
+            )
+        )
+        return
+    # Rules 3 and 4: drop what conflicts, append what is new.
+    c.log.merge(m.prev_log_index, m.entries)
+    # Rule 5: commit up to the leader's commit index, but not beyond the last entry known to agree.
+    last_new = m.prev_log_index + len(m.entries)
+    c.log.commit_to(min(m.leader_commit, last_new))
+    _accept(c, m.source, last_new)
+
+
+def _accept(c: Consensus, leader: int, index: int) -> None:
+    c.send_after_persist(AppendEntriesResponse(c.id, leader, c.current_term, True, index))
+
+
+def on_heartbeat(c: Consensus, m: Heartbeat) -> None:
+    c.heard_from_leader(m.source)
+    c.log.commit_to(m.commit_index)
+    c.send(HeartbeatResponse(c.id, m.source, c.current_term, m.ctx))
+
+
+def on_second_leader(c: Consensus, m: AppendEntries | Heartbeat) -> None:
+    raise InvariantViolated(
+        f"Election Safety: member {c.id} leads term {c.current_term}, and member {m.source} claims to as well"
+    )
+
+
+def on_append_entries_response(c: Consensus, m: AppendEntriesResponse) -> None:
+    progress = c.progress.get(m.source)
+    if progress is None:
+        return  # not of our configuration
+    if m.success:
+        if m.index > c.log.last_index:
+            raise InvariantViolated(f"member {m.source} acknowledged entry {m.index}, which was never sent")
+        if progress.succeeded(m.index):
+            maybe_commit(c)
+        send_append(c, m.source)
+        return
+    # §5.3: decrement next_index and retry, skipping at once all that cannot agree.
+    agreed = c.log.agreement_hint(m.hint_index, m.hint_term)
+    if progress.failed(m.index, agreed.index + 1):
+        send_append(c, m.source)
+
+
+def on_heartbeat_response(c: Consensus, m: HeartbeatResponse) -> None:
+    progress = c.progress.get(m.source)
+    if progress is None:
+        return
+    progress.heard()
+    if progress.match_index < c.log.last_index:
+        send_append(c, m.source)
+    reads.acknowledge(c, m.source, m.ctx)
+
+
+def maybe_commit(c: Consensus) -> None:
+    """Figure 2, leaders: commit what a majority holds, but only entries of the own term are
+    counted; older ones are committed along with them (§5.4.2, Figure 8)."""
+    index = c.quorum_index()
+    if index <= c.log.commit_index or c.log.term(index) != c.current_term:
+        return
+    first_of_term = not c.committed_in_own_term()
+    c.log.commit_to(index)
+    if first_of_term:
+        reads.release_waiting(c)
+    for peer in c.peers:
+        # Followers learn the new commit index with the next entries, or by this.
+        progress = c.progress[peer]
+        if progress.next_index > c.log.last_index:
+            commit_index = min(index, progress.match_index)
+            c.send(Heartbeat(c.id, peer, c.current_term, commit_index, c.pending_reads.newest_ctx))

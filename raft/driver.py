@@ -1,0 +1,467 @@
+"""The one shell around the pure core: it owns the order of disk, network and state machine.
+
+All of it runs on the event loop in ``_step``, which is scheduled when there is
+something to do and always goes the same way:
+
+    core ← what came in: proposals as one batch, reads as one round
+    ready = core.ready()
+    transport.send(ready.messages)              these promise nothing, they leave at once
+    wal.stage(ready); fdatasync in a thread     one at a time; what arrives meanwhile is the next batch
+    machine.apply(ready.committed_entries)      while the disk works
+    …the disk is done:
+    transport.send(ready.messages_after_persist)
+    core.advance(ready)                         now they count as durable, and may commit
+
+So proposals that arrive during an fdatasync share the next one (group commit), and
+heartbeats and votes go on while a slow disk writes.
+
+The state machine keeps its own changes in memory and makes them durable in the
+background, in batches (``_flush``); until then the write-ahead log holds them. The log
+is cut only behind what the state machine has made durable.
+
+Any error of the disk, the state machine or the core is fatal: ``on_fatal`` is called
+once, everybody who waits is told, and nothing more is promised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future as ThreadFuture
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from raft.core.consensus import Consensus
+from raft.core.messages import Message
+from raft.core.ready import Ready
+from raft.core.storage import MemoryStorage
+from raft.core.types import Entry, EntryType, ReadState, Role
+from raft.errors import LeadershipLost, NotLeader, Overloaded, Stopped, TimedOut
+from raft.proposals import Proposals, split
+from raft.wal.wal import Wal
+
+log = logging.getLogger(__name__)
+
+
+class StateMachine(Protocol):
+    """What the driver asks of the state machine. ``apply`` is deterministic and never
+    blocks; ``write_frozen`` is the only call made on another thread."""
+
+    @property
+    def durable_index(self) -> int:
+        """The last index whose effects survive a crash."""
+
+    @property
+    def pending_bytes(self) -> int:
+        """Roughly what is held in memory because it is not durable yet."""
+
+    def apply(self, index: int, term: int, data: bytes) -> Any: ...
+    def freeze(self) -> None: ...
+    def write_frozen(self) -> None: ...
+    def release_frozen(self) -> None: ...
+
+
+class Transport(Protocol):
+    def send(self, messages: Sequence[Message]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class DriverSettings:
+    """Times in seconds, sizes in bytes."""
+
+    tick_interval: float = 0.1
+    request_timeout: float = 7.0
+    # Applied entries are made durable in the state machine after this long or this much.
+    flush_interval: float = 0.1
+    flush_bytes: int = 8 << 20
+    # Beyond this much unflushed state, applying waits for the disk.
+    pending_bytes_max: int = 256 << 20
+    # The log is cut when this many entries or bytes lie behind the durable state; a tail stays.
+    snapshot_count: int = 10_000
+    catchup_entries: int = 5_000
+    log_bytes_max: int = 64 << 20
+    # Proposals waiting for an answer; one more is refused.
+    proposals_max: int = 20_000
+
+
+class _ReadRound:
+    """Reads that share one ReadIndex round."""
+
+    __slots__ = ("deadline", "waiters")
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.waiters: list[asyncio.Future[None]] = []
+
+    def resolve(self) -> None:
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def fail(self, error: Exception) -> None:
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_exception(error)
+
+
+class Driver:
+    """Runs one ``Consensus`` on a log, a state machine and a transport."""
+
+    def __init__(
+        self,
+        core: Consensus,
+        storage: MemoryStorage,
+        wal: Wal,
+        machine: StateMachine,
+        transport: Transport,
+        proposals: Proposals,
+        settings: DriverSettings,
+        *,
+        on_applied: Callable[[Any], None],
+        on_fatal: Callable[[BaseException], None],
+    ) -> None:
+        self.core = core
+        self.settings = settings
+        self.failure: BaseException | None = None
+        self._storage = storage
+        self._wal = wal
+        self._machine = machine
+        self._transport = transport
+        self._proposals = proposals
+        self._on_applied = on_applied
+        self._on_fatal = on_fatal
+        self._loop = asyncio.get_running_loop()
+        self._log_disk = ThreadPoolExecutor(1, "wal")
+        self._state_disk = ThreadPoolExecutor(1, "state")
+        # Inbox of the next step.
+        self._proposed: list[bytes] = []
+        self._received: list[Message] = []
+        self._next_round: _ReadRound | None = None
+        self._scheduled = False
+        # Readys whose content is not durable yet, oldest first.
+        self._unsaved: list[Ready] = []
+        self._saving = False
+        self._to_apply: deque[Entry] = deque()
+        # Reads: asked of the core by ctx; confirmed, waiting for applied >= index.
+        self._read_ctx = 0
+        self._asked: dict[int, _ReadRound] = {}
+        self._confirmed: list[tuple[int, int, _ReadRound]] = []
+        self._flushing = False
+        self._flushed_at = self._loop.time()
+        self._compacting = False
+        self._ticker: asyncio.TimerHandle | None = None
+        self._stopping = False
+        self._idle = asyncio.Event()  # set whenever no disk work is under way
+        self._idle.set()
+        self._led = False
+
+    # What the node asks for.
+
+    def start(self) -> None:
+        """Begin to tick. A sole voter needs nobody's consent and stands for election at once."""
+        self._ticker = self._loop.call_later(self.settings.tick_interval, self._tick)
+        if self.core.membership.voters == {self.core.id}:
+            self.core.campaign()
+        self._schedule()
+
+    def propose(self, data: bytes) -> asyncio.Future[Any]:
+        """Replicate ``data``; the future brings what ``apply`` returned for it.
+
+        Raises ``Overloaded`` at once; the future may bring ``NotLeader``,
+        ``LeadershipLost``, ``TimedOut`` or ``Stopped``.
+        """
+        self._check_running()
+        if len(self._proposals) >= self.settings.proposals_max:
+            raise Overloaded
+        framed, future = self._proposals.register(data)
+        self._proposed.append(framed)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._step)
+        return future
+
+    def read_barrier(self) -> asyncio.Future[None]:
+        """Done when the state machine holds every write acknowledged before this call
+        (ReadIndex, thesis §6.4). All reads that arrive in one loop turn share one round."""
+        self._check_running()
+        if self._next_round is None:
+            self._next_round = _ReadRound(self._loop.time() + self.settings.request_timeout)
+        future = self._loop.create_future()
+        self._next_round.waiters.append(future)
+        self._schedule()
+        return future
+
+    def receive(self, message: Message) -> None:
+        """A peer's message arrived."""
+        self._received.append(message)
+        self._schedule()
+
+    async def stop(self) -> None:
+        """Finish the disk work under way, make the applied state durable, release everything."""
+        if self._stopping:
+            return
+        self._stopping = True
+        if self._ticker is not None:
+            self._ticker.cancel()
+        self._fail_waiters(Stopped("the node is stopping"))
+        await self._idle.wait()
+        if self.failure is None:
+            self._machine.freeze()
+            await self._loop.run_in_executor(self._state_disk, self._machine.write_frozen)
+            self._machine.release_frozen()
+        self._log_disk.shutdown()
+        self._state_disk.shutdown()
+        self._wal.close()
+
+    # One turn.
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._step)
+
+    def _step(self) -> None:
+        self._scheduled = False
+        if self.failure is not None:
+            return
+        try:
+            self._feed()
+            while (ready := self.core.ready()) is not None:
+                self._take(ready)
+            self._save()
+            self._apply()
+        except Exception as error:
+            self._fail(error)
+
+    def _feed(self) -> None:
+        """Hand the core what came in since the last turn."""
+        if self._received:
+            received, self._received = self._received, []
+            for message in received:
+                self.core.step(message)
+        if self._proposed:
+            proposed, self._proposed = self._proposed, []
+            try:
+                self.core.propose(proposed)
+            except NotLeader as error:
+                self._proposals.refuse(proposed, error)
+        if self._next_round is not None:
+            read_round, self._next_round = self._next_round, None
+            self._read_ctx += 1
+            self._asked[self._read_ctx] = read_round
+            try:
+                self.core.read_index(self._read_ctx)
+            except NotLeader as error:
+                self._asked.pop(self._read_ctx).fail(error)
+
+    def _take(self, ready: Ready) -> None:
+        if ready.messages:
+            self._transport.send(ready.messages)
+        self._to_apply.extend(ready.committed_entries)
+        for read_state in ready.read_states:
+            self._confirm(read_state)
+        self._unsaved.append(ready)
+        leads = self.core.role is Role.LEADER
+        if self._led and not leads:
+            self._fail_waiters(LeadershipLost(f"leadership was lost in term {self.core.current_term}"))
+        self._led = leads
+
+    # The log's disk.
+
+    def _save(self) -> None:
+        """Start writing what is not durable yet, unless a write is under way: then it waits
+        and becomes the next batch."""
+        while not self._saving and self._unsaved and not self._stopping:
+            batch, self._unsaved = self._unsaved, []
+            for ready in batch:
+                self._wal.stage(ready.hard_state, ready.entries)
+            if any(ready.must_sync for ready in batch):
+                self._saving = True
+                self._idle.clear()
+                self._log_disk.submit(self._wal.flush).add_done_callback(
+                    lambda done, batch=batch: self._from_thread(self._saved, batch, done)
+                )
+            else:
+                # Nothing here promises anything: at most a commit index, which the next batch carries along.
+                self._persisted(batch)
+
+    def _saved(self, batch: list[Ready], done: ThreadFuture[None]) -> None:
+        self._saving = False
+        self._update_idle()
+        error = done.exception()
+        if error is not None:
+            self._fail(error)
+            return
+        try:
+            self._persisted(batch)
+        except Exception as broken:
+            self._fail(broken)
+            return
+        self._step()
+
+    def _persisted(self, batch: list[Ready]) -> None:
+        for ready in batch:
+            if ready.entries:
+                self._storage.append(ready.entries)
+            if ready.hard_state is not None:
+                self._storage.set_hard_state(ready.hard_state)
+            if ready.messages_after_persist:
+                self._transport.send(ready.messages_after_persist)
+            self.core.advance(ready)
+        # What became committed by this goes out in the same turn.
+        while (ready_now := self.core.ready()) is not None:
+            self._take(ready_now)
+
+    # The state machine.
+
+    def _apply(self) -> None:
+        queue, machine = self._to_apply, self._machine
+        if not queue:
+            return
+        if machine.pending_bytes > self.settings.pending_bytes_max:
+            self._flush()
+            return  # goes on when the flush is done
+        apply, resolve, on_applied = machine.apply, self._proposals.resolve, self._on_applied
+        index = 0
+        while queue:
+            index, term, entry_type, data = queue.popleft()
+            if entry_type is EntryType.NORMAL and data:
+                proposal_id, command = split(data)
+                result = apply(index, term, command)
+                on_applied(result)
+                resolve(proposal_id, result)
+            else:
+                apply(index, term, b"")
+        self.core.applied(index)
+        self._release_reads(index)
+        if machine.pending_bytes > self.settings.flush_bytes:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Make the state machine's changes durable, off the loop."""
+        if self._flushing or self._stopping or self._machine.pending_bytes == 0:
+            return
+        self._flushing = True
+        self._idle.clear()
+        self._flushed_at = self._loop.time()
+        self._machine.freeze()
+        self._state_disk.submit(self._machine.write_frozen).add_done_callback(
+            lambda done: self._from_thread(self._flushed, done)
+        )
+
+    def _flushed(self, done: ThreadFuture[None]) -> None:
+        self._flushing = False
+        self._update_idle()
+        error = done.exception()
+        if error is not None:
+            self._fail(error)
+            return
+        try:
+            self._machine.release_frozen()
+            self._cut_log()
+        except Exception as broken:
+            self._fail(broken)
+            return
+        if self._to_apply:
+            self._schedule()
+
+    def _cut_log(self) -> None:
+        """Drop what lies behind the durable state, but for a tail that spares a slow
+        follower the snapshot."""
+        durable, settings = self._machine.durable_index, self.settings
+        keep_from = durable - settings.catchup_entries
+        if self._storage.bytes > settings.log_bytes_max:
+            keep_from = durable
+        elif durable - self._storage.first_index < settings.snapshot_count + settings.catchup_entries:
+            return
+        if self._compacting or keep_from < self._storage.first_index:
+            return
+        self._compacting = True
+        self._idle.clear()
+        self._storage.compact(keep_from)
+        self._log_disk.submit(self._wal.compact, keep_from).add_done_callback(
+            lambda done: self._from_thread(self._cut, done)
+        )
+
+    def _cut(self, done: ThreadFuture[None]) -> None:
+        self._compacting = False
+        self._update_idle()
+        error = done.exception()
+        if error is not None:
+            self._fail(error)
+
+    # Reads.
+
+    def _confirm(self, read_state: ReadState) -> None:
+        read_round = self._asked.pop(read_state.ctx, None)
+        if read_round is None:
+            return  # it timed out
+        if read_state.index <= self.core.last_applied:
+            read_round.resolve()
+        else:
+            heapq.heappush(self._confirmed, (read_state.index, read_state.ctx, read_round))
+
+    def _release_reads(self, applied: int) -> None:
+        while self._confirmed and self._confirmed[0][0] <= applied:
+            heapq.heappop(self._confirmed)[2].resolve()
+
+    # Time and failure.
+
+    def _tick(self) -> None:
+        self._ticker = self._loop.call_later(self.settings.tick_interval, self._tick)
+        if self.failure is not None:
+            return
+        now = self._loop.time()
+        self._proposals.expire(TimedOut("the proposal got no answer in time"))
+        self._expire_reads(now)
+        if now - self._flushed_at >= self.settings.flush_interval:
+            self._flush()
+        self.core.tick()
+        self._schedule()
+
+    def _expire_reads(self, now: float) -> None:
+        error = TimedOut("the read index got no answer in time")
+        for ctx, read_round in list(self._asked.items()):
+            if read_round.deadline <= now:
+                del self._asked[ctx]
+                read_round.fail(error)
+        for _, _, read_round in self._confirmed:
+            if read_round.deadline <= now:
+                read_round.fail(error)
+
+    def _from_thread(self, callback: Callable[..., None], *args: Any) -> None:
+        self._loop.call_soon_threadsafe(callback, *args)
+
+    def _update_idle(self) -> None:
+        if not (self._saving or self._flushing or self._compacting):
+            self._idle.set()
+
+    def _check_running(self) -> None:
+        if self.failure is not None:
+            raise Stopped(f"the node has failed: {self.failure}")
+        if self._stopping:
+            raise Stopped("the node is stopping")
+
+    def _fail_waiters(self, error: Exception) -> None:
+        self._proposals.fail_all(error)
+        rounds = [*self._asked.values(), *(confirmed[2] for confirmed in self._confirmed)]
+        if self._next_round is not None:
+            rounds.append(self._next_round)
+        for read_round in rounds:
+            read_round.fail(error)
+        self._asked.clear()
+        self._confirmed.clear()
+        self._next_round = None
+
+    def _fail(self, error: BaseException) -> None:
+        """A promise can no longer be kept: stop making any."""
+        if self.failure is not None:
+            return
+        self.failure = error
+        self._proposed.clear()
+        self._fail_waiters(Stopped(f"the node has failed: {error}"))
+        self._on_fatal(error)
