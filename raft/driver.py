@@ -6,7 +6,7 @@ something to do and always goes the same way:
     core ← what came in: proposals as one batch, reads as one round
     ready = core.ready()
     transport.send(ready.messages)              these promise nothing, they leave at once
-    wal.stage(ready); fdatasync in a thread     one at a time; what arrives meanwhile is the next batch
+    wal.write(...) with its fdatasync, in a thread   one at a time; what arrives meanwhile is the next batch
     machine.apply(ready.committed_entries)      while the disk works
     …the disk is done:
     transport.send(ready.messages_after_persist)
@@ -33,13 +33,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from raft.core.consensus import Consensus
 from raft.core.messages import Message
 from raft.core.ready import Ready
 from raft.core.storage import MemoryStorage
-from raft.core.types import Entry, EntryType, ReadState, Role
+from raft.core.types import Entry, EntryType, HardState, ReadState, Role
 from raft.errors import LeadershipLost, NotLeader, Overloaded, Stopped, TimedOut
 from raft.proposals import Proposals, split
 from raft.wal.wal import Wal
@@ -145,6 +146,7 @@ class Driver:
         # Readys whose content is not durable yet, oldest first.
         self._unsaved: list[Ready] = []
         self._saving = False
+        self._carried: HardState | None = None
         self._to_apply: deque[Entry] = deque()
         # Reads: asked of the core by ctx; confirmed, waiting for applied >= index.
         self._read_ctx = 0
@@ -277,16 +279,18 @@ class Driver:
         and becomes the next batch."""
         while not self._saving and self._unsaved and not self._stopping:
             batch, self._unsaved = self._unsaved, []
-            for ready in batch:
-                self._wal.stage(ready.hard_state, ready.entries)
             if any(ready.must_sync for ready in batch):
                 self._saving = True
                 self._idle.clear()
-                self._log_disk.submit(self._wal.flush).add_done_callback(
-                    lambda done, batch=batch: self._from_thread(self._saved, batch, done)
+                carried, self._carried = self._carried, None
+                parts = [(carried, ()), *((ready.hard_state, ready.entries) for ready in batch)]
+                self._log_disk.submit(self._wal.write, self._wal.encode(parts)).add_done_callback(
+                    partial(self._from_thread, self._saved, batch)
                 )
             else:
-                # Nothing here promises anything: at most a commit index, which the next batch carries along.
+                # Nothing here promises anything: at most a commit index, which the next write carries along.
+                for ready in batch:
+                    self._carried = ready.hard_state or self._carried
                 self._persisted(batch)
 
     def _saved(self, batch: list[Ready], done: ThreadFuture[None]) -> None:
@@ -350,7 +354,7 @@ class Driver:
         self._flushed_at = self._loop.time()
         self._machine.freeze()
         self._state_disk.submit(self._machine.write_frozen).add_done_callback(
-            lambda done: self._from_thread(self._flushed, done)
+            partial(self._from_thread, self._flushed)
         )
 
     def _flushed(self, done: ThreadFuture[None]) -> None:
@@ -384,7 +388,7 @@ class Driver:
         self._idle.clear()
         self._storage.compact(keep_from)
         self._log_disk.submit(self._wal.compact, keep_from).add_done_callback(
-            lambda done: self._from_thread(self._cut, done)
+            partial(self._from_thread, self._cut)
         )
 
     def _cut(self, done: ThreadFuture[None]) -> None:
