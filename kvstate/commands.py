@@ -119,7 +119,7 @@ Command: TypeAlias = Put | DeleteRange | Txn | Compact
 class RangeResponse(NamedTuple):
     kvs: list[KeyValue]
     more: bool
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody needs
 
 
 class PutResponse(NamedTuple):

@@ -1,0 +1,245 @@
+"""An ordered map on disk whose commits never hold anybody up.
+
+An LMDB write transaction must be committed on the thread that began it, and a durable
+commit takes milliseconds: on the event loop it would stall every request. So writes go into
+a *memtable*, a dictionary over the store, and a frozen memtable is written behind the
+loop's back, in one durable transaction:
+
+    put/delete ──► active ──freeze()──► frozen ──write_frozen() on a thread──► store
+    get/scan   ◄── active, then frozen, then store
+
+What the store holds is therefore always the state after some prefix of the log; the
+write-ahead log has the rest.
+"""
+
+from __future__ import annotations
+
+import enum
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+ENTRY_OVERHEAD_BYTES = 100
+"""What a memtable entry costs beside its key and value, roughly."""
+
+
+class Table(enum.IntEnum):
+    """Tables of the map. The names are on disk: never reuse one."""
+
+    KEYS = 0  # user key → KeyRecord; keys may be of any length
+    REVISIONS = 1  # main, sub → RevisionRecord
+    HISTORY = 2  # key id, main, sub of a revision that a newer one of its key replaced
+    META = 3
+
+
+Changes = Sequence[Mapping[bytes, bytes | None]]
+"""Per table: key → new value, or None where it is deleted."""
+
+
+class Store(Protocol):
+    """What lies under the memtables. ``write`` is called on a thread, all else on the loop."""
+
+    def get(self, table: Table, key: bytes) -> bytes | None: ...
+
+    def scan(
+        self, table: Table, low: bytes, high: bytes | None, reverse: bool
+    ) -> Iterator[tuple[bytes, bytes]]: ...
+
+    def reserve(self, entries: int, size: int) -> None:
+        """Make room for changes of this size."""
+
+    def write(self, changes: Changes) -> None:
+        """Make all changes durable, all or none. Raises StateFault."""
+
+    def refresh(self) -> None:
+        """Let reads see what was written last."""
+
+    def close(self) -> None: ...
+
+    @property
+    def size_bytes(self) -> int: ...
+
+    @property
+    def size_in_use_bytes(self) -> int: ...
+
+
+class Memtable:
+    """Changes of one table since the last flush; None marks a deletion."""
+
+    __slots__ = ("_fresh", "_sorted", "data")
+
+    def __init__(self) -> None:
+        self.data: dict[bytes, bytes | None] = {}
+        self._sorted: list[bytes] = []
+        self._fresh: list[bytes] = []  # keys not yet in _sorted
+
+    def set(self, key: bytes, value: bytes | None) -> None:
+        if key not in self.data:
+            self._fresh.append(key)
+        self.data[key] = value
+
+    def scan(self, low: bytes, high: bytes | None, reverse: bool) -> Iterator[tuple[bytes, bytes | None]]:
+        keys = self._keys()
+        begin = bisect_left(keys, low)
+        end = len(keys) if high is None else bisect_left(keys, high)
+        chosen = keys[begin:end]
+        if reverse:
+            chosen.reverse()
+        data = self.data
+        return ((key, data[key]) for key in chosen)
+
+    def _keys(self) -> list[bytes]:
+        if self._fresh:
+            # Sorting a sorted list with a short tail is a merge: cheap, and only when somebody scans.
+            self._sorted += self._fresh
+            self._sorted.sort()
+            self._fresh = []
+        return self._sorted
+
+
+class Backend:
+    """The map that the state machine works on."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._active = _empty()
+        self._frozen: list[Memtable] | None = None
+        self._active_bytes = 0
+        self._frozen_bytes = 0
+
+    @property
+    def pending_bytes(self) -> int:
+        """Roughly what the memtables occupy."""
+        return self._active_bytes + self._frozen_bytes
+
+    @property
+    def size_bytes(self) -> int:
+        return self._store.size_bytes
+
+    @property
+    def size_in_use_bytes(self) -> int:
+        return self._store.size_in_use_bytes
+
+    def get(self, table: Table, key: bytes) -> bytes | None:
+        data = self._active[table].data
+        if key in data:
+            return data[key]
+        if self._frozen is not None:
+            data = self._frozen[table].data
+            if key in data:
+                return data[key]
+        return self._store.get(table, key)
+
+    def put(self, table: Table, key: bytes, value: bytes) -> None:
+        self._active[table].set(key, value)
+        self._active_bytes += len(key) + len(value) + ENTRY_OVERHEAD_BYTES
+
+    def delete(self, table: Table, key: bytes) -> None:
+        self._active[table].set(key, None)
+        self._active_bytes += len(key) + ENTRY_OVERHEAD_BYTES
+
+    def scan(
+        self, table: Table, low: bytes = b"", high: bytes | None = None, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Entries with low <= key < high in key order, or in reverse. No write may come between
+        two steps of the iterator."""
+        layers = [self._active[table]]
+        if self._frozen is not None:
+            layers.append(self._frozen[table])
+        below: Iterator[tuple[bytes, bytes | None]] = self._store.scan(table, low, high, reverse)
+        for layer in reversed(layers):
+            if layer.data:
+                below = _overlay(layer.scan(low, high, reverse), below, reverse)
+        return ((key, value) for key, value in below if value is not None)
+
+    def freeze(self) -> None:
+        """What was written so far becomes what ``write_frozen`` will write."""
+        if self._frozen is not None:
+            raise AssertionError("a frozen memtable must be released before the next one is frozen")
+        self._frozen, self._active = self._active, _empty()
+        self._frozen_bytes, self._active_bytes = self._active_bytes, 0
+        entries = sum(len(table.data) for table in self._frozen)
+        self._store.reserve(entries, self._frozen_bytes)
+
+    def write_frozen(self) -> None:
+        """On a thread: make the frozen changes durable. Raises StateFault."""
+        assert self._frozen is not None
+        self._store.write([table.data for table in self._frozen])
+
+    def release_frozen(self) -> None:
+        """Back on the loop, after ``write_frozen``: the store has them now."""
+        self._store.refresh()
+        self._frozen = None
+        self._frozen_bytes = 0
+
+    def close(self) -> None:
+        self._store.close()
+
+
+def _empty() -> list[Memtable]:
+    return [Memtable() for _ in Table]
+
+
+def _overlay(
+    above: Iterator[tuple[bytes, bytes | None]], below: Iterator[tuple[bytes, bytes | None]], reverse: bool
+) -> Iterator[tuple[bytes, bytes | None]]:
+    """Both in order, ``above`` winning where both have a key."""
+    upper = next(above, None)
+    lower = next(below, None)
+    while upper is not None and lower is not None:
+        if upper[0] == lower[0]:
+            yield upper
+            upper, lower = next(above, None), next(below, None)
+        elif (upper[0] < lower[0]) is not reverse:
+            yield upper
+            upper = next(above, None)
+        else:
+            yield lower
+            lower = next(below, None)
+    if upper is not None:
+        yield upper
+        yield from above
+    if lower is not None:
+        yield lower
+        yield from below
+
+
+class MemoryStore:
+    """A store without a disk, for the simulator and tests: "durable" means written here."""
+
+    def __init__(self) -> None:
+        self._tables = _empty()
+        self.fail_with: Exception | None = None
+
+    def get(self, table: Table, key: bytes) -> bytes | None:
+        return self._tables[table].data.get(key)
+
+    def scan(
+        self, table: Table, low: bytes, high: bytes | None, reverse: bool
+    ) -> Iterator[tuple[bytes, bytes]]:
+        found = self._tables[table].scan(low, high, reverse)
+        return ((key, value) for key, value in found if value is not None)
+
+    def reserve(self, entries: int, size: int) -> None:
+        pass
+
+    def write(self, changes: Changes) -> None:
+        if self.fail_with is not None:
+            raise self.fail_with
+        for table, changed in zip(self._tables, changes, strict=True):
+            for key, value in changed.items():
+                table.set(key, value)
+
+    def refresh(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(len(table.data) for table in self._tables)
+
+    @property
+    def size_in_use_bytes(self) -> int:
+        return self.size_bytes

@@ -1,0 +1,80 @@
+"""Commands as bytes: what stands in the log, on every disk and every wire.
+
+A command is a msgpack array ``[version, tag, user, wall_clock_ms, *fields]``. User and wall
+clock are recorded with the revisions it makes and decide nothing. Golden bytes in the
+tests keep this stable; a change needs a new version number.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgpack
+
+from kvstate.commands import Command, Compact, Compare, DeleteRange, Put, Range, RequestOp, Txn
+from kvstate.errors import StateFault
+
+VERSION = 1
+_PUT, _DELETE_RANGE, _TXN, _COMPACT, _RANGE = 1, 2, 3, 4, 5
+
+
+class Proposal(NamedTuple):
+    """A command with who asked for it and when, by the proposer's wall clock in milliseconds."""
+
+    user: str
+    wall_clock_ms: int
+    command: Command
+
+
+def encode(command: Command, *, user: str, wall_clock_ms: int) -> bytes:
+    packed: bytes = msgpack.packb((VERSION, user, wall_clock_ms, _to_fields(command)))
+    return packed
+
+
+def decode(data: bytes) -> Proposal:
+    """Raises StateFault for anything this version does not know: a node that cannot understand
+    a committed command must not go on without it."""
+    try:
+        version, user, wall_clock_ms, fields = msgpack.unpackb(data, use_list=False)
+    except (ValueError, TypeError) as error:
+        raise StateFault(f"a committed command cannot be decoded: {error}") from error
+    if version != VERSION:
+        raise StateFault(f"a committed command has format version {version}, this program knows {VERSION}")
+    return Proposal(user, wall_clock_ms, _from_fields(fields))
+
+
+def _to_fields(op: RequestOp | Command) -> tuple[Any, ...]:
+    match op:
+        case Put(key, value, lease, prev_kv, ignore_value, ignore_lease):
+            return (_PUT, key, value, lease, prev_kv, ignore_value, ignore_lease)
+        case DeleteRange(key, range_end, prev_kv):
+            return (_DELETE_RANGE, key, range_end, prev_kv)
+        case Range():
+            return (_RANGE, *(getattr(op, name) for name in Range.__slots__))
+        case Txn(compare, success, failure):
+            compares = [(c.result, c.target, c.key, c.range_end, c.operand) for c in compare]
+            return (_TXN, compares, [_to_fields(o) for o in success], [_to_fields(o) for o in failure])
+        case Compact(revision, physical):
+            return (_COMPACT, revision, physical)
+        case None:
+            raise ValueError("an operation with no member set is refused before it is proposed")
+
+
+def _from_fields(fields: tuple[Any, ...]) -> Any:
+    tag = fields[0]
+    if tag == _PUT:
+        return Put(*fields[1:])
+    if tag == _DELETE_RANGE:
+        return DeleteRange(*fields[1:])
+    if tag == _RANGE:
+        return Range(*fields[1:])
+    if tag == _TXN:
+        _, compares, success, failure = fields
+        return Txn(
+            tuple(Compare(*compare) for compare in compares),
+            tuple(_from_fields(op) for op in success),
+            tuple(_from_fields(op) for op in failure),
+        )
+    if tag == _COMPACT:
+        return Compact(*fields[1:])
+    raise StateFault(f"a committed command has tag {tag}, which this program does not know")

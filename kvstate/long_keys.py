@@ -1,0 +1,155 @@
+"""Keys of any length in LMDB, whose own are limited to 511 bytes, in right order.
+
+A key of at most 480 bytes is stored as it is. A longer one is cut into chunks of 480: its
+first chunk, with one byte more, points to a *namespace*, and the rest of the key lives
+there, under the namespace's id, cut again if need be:
+
+    b"short"               → value                      (database "keys")
+    480 × b"a" + b"\\1"     → namespace 7                (database "keys")
+    id 7 + b"rest"         → value                      (database "long-keys")
+
+A pointer is 481 bytes long and nothing else is, so the two cannot be confused; and since a
+pointer sorts right behind its chunk and before everything larger, walking into namespaces
+where they are met gives all keys in order. Short keys pay one comparison of lengths.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+CHUNK_BYTES = 480
+_POINTER_SUFFIX = b"\x01"
+_BEHIND_POINTER = b"\x02"
+_POINTER_BYTES = CHUNK_BYTES + 1
+_NAMESPACE = struct.Struct(">Q")
+_NEXT_NAMESPACE = b"\xff" * _NAMESPACE.size  # sorts behind every namespace's content
+_SEEK_ALL = b"\0"  # LMDB seeks no empty key
+
+
+class LongKeys:
+    """Maps keys of any length onto two LMDB databases. ``txn`` is an open LMDB transaction."""
+
+    def __init__(self, database: Any, overflow: Any) -> None:
+        self.database = database
+        self.overflow = overflow
+
+    def get(self, txn: Any, key: bytes) -> bytes | None:
+        value: bytes | None
+        if len(key) <= CHUNK_BYTES:
+            value = txn.get(key, db=self.database)
+            return value
+        path = self._path(txn, key)
+        if path is None:
+            return None
+        value = txn.get(path[-1], db=self.overflow)
+        return value
+
+    def set(self, txn: Any, key: bytes, value: bytes | None) -> None:
+        """Store ``value``, or remove the key where it is None."""
+        if len(key) <= CHUNK_BYTES:
+            if value is None:
+                txn.delete(key, db=self.database)
+            else:
+                txn.put(key, value, db=self.database)
+        elif value is None:
+            self._remove(txn, key)
+        else:
+            path = self._path(txn, key, create=True)
+            assert path is not None
+            txn.put(path[-1], value, db=self.overflow)
+
+    def scan(self, txn: Any, low: bytes, high: bytes | None, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
+        return self._walk(txn, b"", b"", low, high, reverse)
+
+    def _path(self, txn: Any, key: bytes, create: bool = False) -> list[bytes] | None:
+        """The LMDB keys on the way to a long key: its pointers, then its own place. None if a
+        pointer is missing, unless it may be created."""
+        path, namespace, database = [], b"", self.database
+        while len(key) > CHUNK_BYTES:
+            pointer = namespace + key[:CHUNK_BYTES] + _POINTER_SUFFIX
+            path.append(pointer)
+            found: bytes | None = txn.get(pointer, db=database)
+            if found is None:
+                if not create:
+                    return None
+                found = self._allocate(txn)
+                txn.put(pointer, found, db=database)
+            namespace, key, database = found, key[CHUNK_BYTES:], self.overflow
+        path.append(namespace + key)
+        return path
+
+    def _allocate(self, txn: Any) -> bytes:
+        """A new namespace id."""
+        counter = txn.get(_NEXT_NAMESPACE, db=self.overflow)
+        number = _NAMESPACE.unpack(counter)[0] if counter else 1
+        txn.put(_NEXT_NAMESPACE, _NAMESPACE.pack(number + 1), db=self.overflow)
+        return _NAMESPACE.pack(number)
+
+    def _remove(self, txn: Any, key: bytes) -> None:
+        """Remove a long key and the namespaces that it leaves empty."""
+        path = self._path(txn, key)
+        if path is None:
+            return
+        txn.delete(path[-1], db=self.overflow)
+        for depth in range(len(path) - 2, -1, -1):
+            namespace = path[depth + 1][: _NAMESPACE.size]
+            with txn.cursor(self.overflow) as cursor:
+                if cursor.set_range(namespace) and cursor.key().startswith(namespace):
+                    return
+            txn.delete(path[depth], db=self.overflow if depth else self.database)
+
+    def _walk(
+        self, txn: Any, namespace: bytes, stem: bytes, low: bytes, high: bytes | None, reverse: bool
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """The keys of one namespace, which all begin with ``stem``, within [low, high)."""
+        skip = len(namespace)
+        with txn.cursor(self.overflow if namespace else self.database) as cursor:
+            if not _seek(cursor, namespace, stem, low, high, reverse):
+                return
+            for stored, value in cursor.iterprev() if reverse else cursor.iternext():
+                if skip and (not stored.startswith(namespace) or stored == _NEXT_NAMESPACE):
+                    return
+                if len(stored) - skip == _POINTER_BYTES:
+                    chunk = stem + stored[skip:-1]
+                    if _is_outside(chunk, low, high, reverse):
+                        return
+                    yield from self._walk(txn, value, chunk, low, high, reverse)
+                    continue
+                key = stem + stored[skip:] if skip else stored
+                if high is not None and key >= high:
+                    if reverse:
+                        continue
+                    return
+                if key < low:
+                    if reverse:
+                        return
+                    continue
+                yield key, value
+
+
+def _seek(cursor: Any, namespace: bytes, stem: bytes, low: bytes, high: bytes | None, reverse: bool) -> bool:
+    """Place the cursor on the first entry of interest of a namespace; False if there is none."""
+    if not reverse:
+        rest = low[len(stem) :] if low.startswith(stem) else b""
+        return bool(cursor.set_range(namespace + rest[:CHUNK_BYTES] or _SEEK_ALL))
+    if high is not None and high.startswith(stem):
+        rest = high[len(stem) :]
+        behind = namespace + rest[:CHUNK_BYTES] + (_BEHIND_POINTER if len(rest) > CHUNK_BYTES else b"")
+        if behind and cursor.set_range(behind):
+            return bool(cursor.prev())
+        return bool(cursor.last()) if behind else False
+    if namespace:
+        behind = _NAMESPACE.pack(_NAMESPACE.unpack(namespace)[0] + 1)
+        if cursor.set_range(behind):
+            return bool(cursor.prev())
+    return bool(cursor.last())
+
+
+def _is_outside(chunk: bytes, low: bytes, high: bytes | None, reverse: bool) -> bool:
+    """Whether no key that begins with ``chunk`` and goes on, nor any behind it in this
+    direction, is within [low, high)."""
+    if reverse:
+        return chunk < low[: len(chunk)]
+    return high is not None and chunk >= high

@@ -1,0 +1,262 @@
+"""The state machine: committed commands in, results and events out, the same on every node.
+
+``apply`` reads no clock, no randomness and no order it did not make itself. What it changes
+is in the backend's memtable at once and durable later (``backend``); the applied index and
+term are made durable in the same transaction as the data they stand for.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgpack
+
+from kvstate import txn as transactions
+from kvstate.backend import Backend, Table
+from kvstate.codec import decode
+from kvstate.commands import (
+    Compact,
+    CompactResponse,
+    DeleteRange,
+    Put,
+    Range,
+    RangeResponse,
+    Response,
+    Txn,
+    TxnResponse,
+)
+from kvstate.compaction import scrub
+from kvstate.errors import Compacted, FutureRevision, LeaseNotFound, RequestError, StateFault
+from kvstate.hash import hash_kv, hash_state
+from kvstate.mvcc import View, Writer
+from kvstate.records import pack_revision, unpack_record, unpack_revision
+from kvstate.txn import is_read_only
+from kvstate.types import Event, EventType, KeyValue
+
+__all__ = ["ApplyResult", "StateMachine", "is_read_only"]
+
+FORMAT_VERSION = 1
+NEVER_COMPACTED = -1
+_META_KEY = b"machine"
+_NOTHING: tuple[Event, ...] = ()
+
+
+class ApplyResult(NamedTuple):
+    """``revision`` is the store's after the entry; ``events`` are in order of sub-revision."""
+
+    response: Response | None
+    error: RequestError | None
+    events: tuple[Event, ...]
+    revision: int
+
+
+class StateMachine:
+    """The store's state on a backend. Revision 1 is the empty store; ``compact_revision`` is -1
+    until something was compacted, as in etcd."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self.revision = 1
+        self.compact_revision = NEVER_COMPACTED
+        self.applied = (0, 0)
+        self._next_key_id = 1
+        # Where physical compaction goes on; None when it is done.
+        self._scrub_position: bytes | None = None
+        self._load()
+        self._durable_applied = self._freezing_applied = self.applied
+        self._meta_changed = False
+
+    # Writing.
+
+    def apply(self, index: int, term: int, data: bytes) -> ApplyResult:
+        """Apply the committed entry at ``index``; empty data changes nothing but the applied index.
+
+        What the request did wrong comes back as ``error``; StateFault means this node must stop.
+        """
+        if index != self.applied[0] + 1:
+            raise StateFault(f"entry {index} cannot follow entry {self.applied[0]}")
+        self.applied = (index, term)
+        if not data:
+            return ApplyResult(None, None, _NOTHING, self.revision)
+        user, wall_clock_ms, command = decode(data)
+        try:
+            if isinstance(command, Compact):
+                self._compact(command.revision)
+                return ApplyResult(CompactResponse(), None, _NOTHING, self.revision)
+            writer = Writer(
+                self._backend,
+                self.revision,
+                self.compact_revision,
+                self._next_key_id,
+                user.encode(),
+                wall_clock_ms,
+            )
+            response = self._execute(command, writer)
+        except RequestError as error:
+            return ApplyResult(None, error, _NOTHING, self.revision)
+        self.revision = writer.current_revision
+        self._next_key_id = writer.next_key_id
+        return ApplyResult(response, None, tuple(writer.events), self.revision)
+
+    def _execute(self, command: Put | DeleteRange | Txn, writer: Writer) -> Response:
+        if isinstance(command, Put):
+            if command.lease:
+                raise LeaseNotFound  # there are no leases yet
+            return writer.put(
+                command.key,
+                command.value,
+                command.lease,
+                command.prev_kv,
+                command.ignore_value,
+                command.ignore_lease,
+            )
+        if isinstance(command, DeleteRange):
+            return writer.delete_range(command.key, command.range_end, command.prev_kv)
+        return transactions.write(transactions.plan(command, writer), writer)
+
+    def _compact(self, revision: int) -> None:
+        if revision <= self.compact_revision:
+            raise Compacted(self.compact_revision)
+        if revision > self.revision:
+            raise FutureRevision
+        # From the last compact revision on, whose own tombstones were kept until now; or from where
+        # an unfinished walk stands.
+        start = pack_revision(max(self.compact_revision, 0), 0)
+        self._scrub_position = min(start, self._scrub_position or start)
+        self.compact_revision = revision
+
+    @property
+    def compaction_pending(self) -> bool:
+        """Whether compacted revisions still take up space."""
+        return self._scrub_position is not None
+
+    def compaction_step(self, max_revisions: int) -> bool:
+        """Remove some of what was compacted; True when nothing is left to remove. No reader can
+        tell whether, or when, this was called."""
+        if self._scrub_position is not None:
+            self._scrub_position = scrub(
+                self._backend, self._scrub_position, self.compact_revision, max_revisions
+            )
+            self._meta_changed = True
+        return self._scrub_position is None
+
+    # Reading.
+
+    def view(self) -> View:
+        return View(self._backend, self.revision, self.compact_revision)
+
+    def range(self, request: Range) -> RangeResponse:
+        return self.view().range(request)
+
+    def read_txn(self, txn: Txn) -> TxnResponse:
+        """Carry out a transaction that only reads."""
+        view = self.view()
+        return transactions.read(transactions.plan(txn, view), view)
+
+    def events(self, start_revision: int, limit_revisions: int) -> list[tuple[int, tuple[Event, ...]]]:
+        """The past from ``start_revision`` on: up to ``limit_revisions`` whole revisions, in order.
+        Raises Compacted if some of it is gone."""
+        if start_revision < self.compact_revision:
+            raise Compacted(self.compact_revision)
+        revisions: list[tuple[int, list[Event]]] = []
+        for place, data in self._backend.scan(Table.REVISIONS, pack_revision(max(start_revision, 0), 0)):
+            main, _ = unpack_revision(place)
+            if not revisions or revisions[-1][0] != main:
+                if len(revisions) == limit_revisions:
+                    break
+                revisions.append((main, []))
+            record = unpack_record(main, data)
+            kind = EventType.DELETE if record.is_tombstone else EventType.PUT
+            revisions[-1][1].append(Event(kind, record.kv))
+        return [(main, tuple(events)) for main, events in revisions]
+
+    def previous(self, key: bytes, mod_revision: int) -> KeyValue | None:
+        """The key's value just before ``mod_revision``; None if it had none or it was compacted."""
+        before = mod_revision - 1
+        if before < self.compact_revision:
+            return None
+        for _, place in self.view().records_at(key, b"", before):
+            return self.view().kv_at(*place)
+        return None
+
+    def hash(self) -> int:
+        """CRC32C of the whole logical state."""
+        return hash_state(self._backend, self.revision, self.compact_revision)
+
+    def hash_kv(self, revision: int) -> tuple[int, int, int]:
+        """(etcd's HashKV up to ``revision``, that revision, compact revision); 0 means the latest.
+        Raises Compacted or FutureRevision."""
+        if 0 < revision <= self.compact_revision:
+            raise Compacted(self.compact_revision)
+        if revision > self.revision:
+            raise FutureRevision
+        revision = revision if revision > 0 else self.revision
+        return hash_kv(self._backend, revision, self.compact_revision), revision, self.compact_revision
+
+    # Durability.
+
+    @property
+    def durable_index(self) -> int:
+        """The last index whose effects survive a crash."""
+        return self._durable_applied[0]
+
+    @property
+    def pending_bytes(self) -> int:
+        """Roughly what is in memory because it is not durable yet; never 0 if anything is."""
+        unsaved = self.applied != self._durable_applied or self._meta_changed
+        return self._backend.pending_bytes + unsaved
+
+    @property
+    def size_bytes(self) -> int:
+        return self._backend.size_bytes
+
+    @property
+    def size_in_use_bytes(self) -> int:
+        return self._backend.size_in_use_bytes
+
+    def freeze(self) -> None:
+        """Everything applied so far is what ``write_frozen`` makes durable."""
+        self._backend.put(Table.META, _META_KEY, self._pack_meta())
+        self._meta_changed = False
+        self._freezing_applied = self.applied
+        self._backend.freeze()
+
+    def write_frozen(self) -> None:
+        """On a thread. Raises StateFault."""
+        self._backend.write_frozen()
+
+    def release_frozen(self) -> None:
+        self._backend.release_frozen()
+        self._durable_applied = self._freezing_applied
+
+    def close(self) -> None:
+        self._backend.close()
+
+    def _pack_meta(self) -> bytes:
+        packed: bytes = msgpack.packb(
+            {
+                "format": FORMAT_VERSION,
+                "applied": self.applied,
+                "revision": self.revision,
+                "compact_revision": self.compact_revision,
+                "next_key_id": self._next_key_id,
+                "scrub_position": self._scrub_position,
+            }
+        )
+        return packed
+
+    def _load(self) -> None:
+        packed = self._backend.get(Table.META, _META_KEY)
+        if packed is None:
+            return
+        meta: dict[str, Any] = msgpack.unpackb(packed)
+        if meta["format"] != FORMAT_VERSION:
+            raise StateFault(
+                f"the state has format version {meta['format']}, this program knows {FORMAT_VERSION}"
+            )
+        index, term = meta["applied"]
+        self.applied = (index, term)
+        self.revision = meta["revision"]
+        self.compact_revision = meta["compact_revision"]
+        self._next_key_id = meta["next_key_id"]
+        self._scrub_position = meta["scrub_position"]

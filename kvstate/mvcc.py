@@ -1,0 +1,272 @@
+"""Keys at revisions: reading at any of them, and writing the next one (API.md 4.1, 4.2).
+
+``View`` reads; ``Writer`` is a view that also collects the changes of one revision, each at
+the next sub-revision, and sees them itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from kvstate.backend import Backend, Table
+from kvstate.commands import DeleteRangeResponse, PutResponse, Range, RangeResponse, SortOrder, SortTarget
+from kvstate.errors import Compacted, FutureRevision, KeyNotFound, StateFault
+from kvstate.records import (
+    KeyRecord,
+    is_tombstone,
+    pack_history,
+    pack_key_record,
+    pack_put,
+    pack_revision,
+    pack_tombstone,
+    unpack_history,
+    unpack_key_record,
+    unpack_kv,
+)
+from kvstate.types import Event, EventType, KeyValue
+
+_LAST_SUB = 0xFFFF_FFFF
+
+_SORT_KEYS: dict[int, Callable[[KeyValue], Any]] = {
+    SortTarget.KEY: lambda kv: kv.key,
+    SortTarget.VERSION: lambda kv: kv.version,
+    SortTarget.CREATE: lambda kv: kv.create_revision,
+    SortTarget.MOD: lambda kv: kv.mod_revision,
+    SortTarget.VALUE: lambda kv: kv.value,
+}
+
+
+def upper_bound(range_end: bytes) -> bytes | None:
+    """A range_end as the exclusive end of a scan: b"\\0" means there is none."""
+    return None if range_end == b"\0" else range_end
+
+
+class View:
+    """The store as it is at ``revision``, with its past back to ``compact_revision``."""
+
+    def __init__(self, backend: Backend, revision: int, compact_revision: int) -> None:
+        self._backend = backend
+        self.revision = revision
+        self.compact_revision = compact_revision
+
+    @property
+    def current_revision(self) -> int:
+        """What a read sees: the revision, and what the transaction at hand has added."""
+        return self.revision
+
+    def live_record(self, key: bytes) -> KeyRecord | None:
+        data = self._backend.get(Table.KEYS, key)
+        if data is None:
+            return None
+        record = unpack_key_record(data)
+        return record if record.is_live else None
+
+    def live_records(self, key: bytes, range_end: bytes) -> Iterator[tuple[bytes, KeyRecord]]:
+        """The living keys that a request addresses, in key order."""
+        if not range_end:
+            record = self.live_record(key)
+            return iter(() if record is None else ((key, record),))
+        found = self._backend.scan(Table.KEYS, key, upper_bound(range_end))
+        records = ((name, unpack_key_record(data)) for name, data in found)
+        return ((name, record) for name, record in records if record.is_live)
+
+    def records_at(
+        self, key: bytes, range_end: bytes, revision: int
+    ) -> Iterator[tuple[bytes, tuple[int, int]]]:
+        """The keys that lived at an older ``revision`` and where their value of then stands."""
+        if range_end:
+            found = self._backend.scan(Table.KEYS, key, upper_bound(range_end))
+        else:
+            data = self._backend.get(Table.KEYS, key)
+            found = iter(() if data is None else ((key, data),))
+        for name, data in found:
+            record = unpack_key_record(data)
+            if record.main <= revision:
+                if record.is_live:
+                    yield name, (record.main, record.sub)
+                continue
+            place = self._last_in_history(record.key_id, revision, _LAST_SUB)
+            if place is not None and not is_tombstone(self._revision_data(*place)):
+                yield name, place
+
+    def _last_in_history(self, key_id: int, main: int, sub: int) -> tuple[int, int] | None:
+        """The newest replaced revision of a key at or before (main, sub)."""
+        low, high = pack_history(key_id, 0, 0), pack_history(key_id, main, sub) + b"\0"
+        for entry, _ in self._backend.scan(Table.HISTORY, low, high, reverse=True):
+            return unpack_history(entry)
+        return None
+
+    def _revision_data(self, main: int, sub: int) -> bytes:
+        data = self._backend.get(Table.REVISIONS, pack_revision(main, sub))
+        if data is None:
+            raise StateFault(f"revision {main}.{sub} is missing from the state")
+        return data
+
+    def kv_at(self, main: int, sub: int) -> KeyValue:
+        return unpack_kv(main, self._revision_data(main, sub))
+
+    def check_revision(self, revision: int) -> None:
+        if revision > self.current_revision:
+            raise FutureRevision
+        if revision < self.compact_revision:
+            raise Compacted(self.compact_revision)
+
+    # Range, as the API has it.
+
+    def range(self, request: Range) -> RangeResponse:
+        """Select at the revision, filter, sort, limit. ``count`` is of the selection, before
+        filters and limit; counting never reads values."""
+        places = self._select(request)
+        if request.count_only:
+            return RangeResponse([], False, sum(1 for _ in places))
+        wanted = _fetch_limit(request)
+        kvs: list[KeyValue] = []
+        count = 0
+        fetch = self._fetcher(request)
+        for name, place in places:
+            count += 1
+            if count <= wanted:
+                kvs.append(fetch(name, place))
+        kvs = _filter(request, kvs)
+        _sort(request, kvs)
+        more = 0 < request.limit < len(kvs)
+        if more:
+            del kvs[request.limit :]
+        if request.keys_only and request.sort_target == SortTarget.VALUE:
+            kvs = [kv._replace(value=b"") for kv in kvs]
+        return RangeResponse(kvs, more, count)
+
+    def _select(self, request: Range) -> Iterator[tuple[bytes, Any]]:
+        """What the request addresses: (key, KeyRecord) at the latest revision, else (key, place)."""
+        current = self.current_revision
+        revision = request.revision if request.revision > 0 else current
+        self.check_revision(revision)
+        if revision == current:
+            return self.live_records(request.key, request.range_end)
+        return self.records_at(request.key, request.range_end, revision)
+
+    def _fetcher(self, request: Range) -> Callable[[bytes, Any], KeyValue]:
+        if request.keys_only and request.sort_target != SortTarget.VALUE:
+            return self._fetch_without_value
+        return self._fetch
+
+    def _fetch(self, name: bytes, place: Any) -> KeyValue:
+        if isinstance(place, KeyRecord):
+            return self.kv_at(place.main, place.sub)
+        return self.kv_at(*place)
+
+    def _fetch_without_value(self, name: bytes, place: Any) -> KeyValue:
+        if isinstance(place, KeyRecord):
+            # The key's record has everything but the value.
+            return KeyValue(name, place.create_revision, place.main, place.version, b"", place.lease)
+        return self.kv_at(*place)._replace(value=b"")
+
+
+def _fetch_limit(request: Range) -> int:
+    """How many key-values must be read: the limit and one more, unless sorting or filtering
+    comes first. As in etcd, a sort target alone, without an order, does not count as sorting here."""
+    everything = (1 << 63) - 1
+    if (
+        request.limit <= 0
+        or request.sort_order != SortOrder.NONE
+        or request.min_mod_revision
+        or request.max_mod_revision
+        or request.min_create_revision
+        or request.max_create_revision
+    ):
+        return everything
+    return request.limit + 1
+
+
+def _filter(request: Range, kvs: list[KeyValue]) -> list[KeyValue]:
+    if request.max_mod_revision:
+        kvs = [kv for kv in kvs if kv.mod_revision <= request.max_mod_revision]
+    if request.min_mod_revision:
+        kvs = [kv for kv in kvs if kv.mod_revision >= request.min_mod_revision]
+    if request.max_create_revision:
+        kvs = [kv for kv in kvs if kv.create_revision <= request.max_create_revision]
+    if request.min_create_revision:
+        kvs = [kv for kv in kvs if kv.create_revision >= request.min_create_revision]
+    return kvs
+
+
+def _sort(request: Range, kvs: list[KeyValue]) -> None:
+    order = request.sort_order
+    if order == SortOrder.NONE:
+        if request.sort_target == SortTarget.KEY:
+            return
+        order = SortOrder.ASCEND
+    if request.sort_target == SortTarget.KEY and order == SortOrder.ASCEND:
+        return  # they come in this order
+    kvs.sort(key=_SORT_KEYS[request.sort_target], reverse=order == SortOrder.DESCEND)
+
+
+class Writer(View):
+    """Collects the changes of one revision. Nothing is visible to other views until the
+    machine takes over ``current_revision``; the caller checks everything before the first change."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        revision: int,
+        compact_revision: int,
+        next_key_id: int,
+        user: bytes,
+        wall_clock_ms: int,
+    ) -> None:
+        super().__init__(backend, revision, compact_revision)
+        self.next_key_id = next_key_id
+        self.events: list[Event] = []
+        self._user = user
+        self._wall_clock_ms = wall_clock_ms
+
+    @property
+    def current_revision(self) -> int:
+        return self.revision + 1 if self.events else self.revision
+
+    def put(
+        self, key: bytes, value: bytes, lease: int, prev_kv: bool, ignore_value: bool, ignore_lease: bool
+    ) -> PutResponse:
+        """Raises KeyNotFound, before any change, where something is to be kept of a key that is not."""
+        backend, main, sub = self._backend, self.revision + 1, len(self.events)
+        data = backend.get(Table.KEYS, key)
+        previous = None
+        if data is None:
+            key_id, create, version = self.next_key_id, main, 1
+            if ignore_value or ignore_lease:
+                raise KeyNotFound
+            self.next_key_id += 1
+        else:
+            key_id, old_main, old_sub, create, version, old_lease = unpack_key_record(data)
+            if ignore_value or ignore_lease or prev_kv:
+                if version:
+                    previous = self.kv_at(old_main, old_sub)
+                elif ignore_value or ignore_lease:
+                    raise KeyNotFound
+            if ignore_value and previous is not None:
+                value = previous.value
+            if ignore_lease:
+                lease = old_lease
+            if not version:
+                create = main
+            version += 1
+            backend.put(Table.HISTORY, pack_history(key_id, old_main, old_sub), b"")
+        kv = KeyValue(key, create, main, version, value, lease)
+        backend.put(Table.REVISIONS, pack_revision(main, sub), pack_put(kv, self._user, self._wall_clock_ms))
+        backend.put(Table.KEYS, key, pack_key_record(key_id, main, sub, create, version, lease))
+        self.events.append(Event(EventType.PUT, kv))
+        return PutResponse(previous if prev_kv else None)
+
+    def delete_range(self, key: bytes, range_end: bytes, prev_kv: bool) -> DeleteRangeResponse:
+        backend, main = self._backend, self.revision + 1
+        doomed = list(self.live_records(key, range_end))
+        prev_kvs = [self.kv_at(record.main, record.sub) for _, record in doomed] if prev_kv else []
+        for name, record in doomed:
+            sub = len(self.events)
+            backend.put(Table.HISTORY, pack_history(record.key_id, record.main, record.sub), b"")
+            tombstone = pack_tombstone(name, self._user, self._wall_clock_ms)
+            backend.put(Table.REVISIONS, pack_revision(main, sub), tombstone)
+            backend.put(Table.KEYS, name, pack_key_record(record.key_id, main, sub, 0, 0, 0))
+            self.events.append(Event(EventType.DELETE, KeyValue(name, 0, main, 0, b"", 0)))
+        return DeleteRangeResponse(len(doomed), prev_kvs)
