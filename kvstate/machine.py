@@ -153,18 +153,22 @@ class StateMachine:
         view = self.view()
         return transactions.read(transactions.plan(txn, view), view)
 
-    def events(self, start_revision: int, limit_revisions: int) -> list[tuple[int, tuple[Event, ...]]]:
-        """The past from ``start_revision`` on: up to ``limit_revisions`` whole revisions, in order.
-        Raises Compacted if some of it is gone."""
+    def events(
+        self, start_revision: int, limit_revisions: int, limit_bytes: int
+    ) -> list[tuple[int, tuple[Event, ...]]]:
+        """The past from ``start_revision`` on: whole revisions, in order, until one of the limits is
+        reached; always at least one if there is any. Raises Compacted if some of it is gone."""
         if start_revision < self.compact_revision:
             raise Compacted(self.compact_revision)
         revisions: list[tuple[int, list[Event]]] = []
+        size = 0
         for place, data in self._backend.scan(Table.REVISIONS, pack_revision(max(start_revision, 0), 0)):
             main, _ = unpack_revision(place)
             if not revisions or revisions[-1][0] != main:
-                if len(revisions) == limit_revisions:
+                if len(revisions) == limit_revisions or size > limit_bytes:
                     break
                 revisions.append((main, []))
+            size += len(data)
             record = unpack_record(main, data)
             kind = EventType.DELETE if record.is_tombstone else EventType.PUT
             revisions[-1][1].append(Event(kind, record.kv))

@@ -1,0 +1,210 @@
+"""One client's stream: its watchers, and one bounded queue of what it is to be told, in order.
+
+Everything goes through that queue: answers, live events and events of the past. So what a
+client reads is in the order in which it became true.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+from kvstate.errors import Compacted
+from watch.watcher import (
+    INVALID_WATCH_ID,
+    Batch,
+    WatchCreate,
+    Watcher,
+    WatchResponse,
+    event_bytes,
+)
+
+if TYPE_CHECKING:
+    from watch.hub import Hub
+
+DUPLICATE_ID = "mvcc: duplicate watch ID provided on the WatchStream"
+EMPTY_RANGE = "mvcc: watcher range is empty"
+# How many of a stream's watchers may read history before the event loop gets its turn.
+CATCH_UPS_PER_TURN = 8
+
+
+class WatchStream:
+    """Made by ``Hub.stream``. One reader calls ``next``; requests may come at any time."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._watchers: dict[int, Watcher] = {}
+        self._unsynced: deque[Watcher] = deque()
+        self._next_id = 0
+        self._queue: deque[WatchResponse] = deque()
+        self._queued_bytes = 0
+        self._reader: asyncio.Future[None] | None = None
+        self._closed = False
+
+    # Requests.
+
+    def create(self, request: WatchCreate) -> None:
+        """Begin to watch; the answer comes through the stream."""
+        revision = self._hub.revision
+        low = request.key or b"\0"
+        high = _upper_bound(low, request.range_end)
+        if high is not None and low >= high:
+            self._refuse(revision, EMPTY_RANGE)
+            return
+        if request.watch_id == 0:
+            while self._next_id in self._watchers:
+                self._next_id += 1
+            watch_id = self._next_id
+            self._next_id += 1
+        elif request.watch_id in self._watchers:
+            self._refuse(revision, DUPLICATE_ID)
+            return
+        else:
+            watch_id = request.watch_id
+        interest = self._hub.interest(low, high, request.filters, request.prev_kv)
+        start = request.start_revision or revision + 1
+        watcher = self._watchers[watch_id] = Watcher(self, watch_id, interest, request, start)
+        self._push(WatchResponse(watch_id, revision, created=True))
+        if start > revision:
+            interest.synced[watcher] = None
+        else:
+            self._unsynced.append(watcher)
+
+    def cancel(self, watch_id: int) -> None:
+        """Stop a watch. An unknown id is met with silence, as in etcd."""
+        watcher = self._watchers.get(watch_id)
+        if watcher is not None:
+            self._remove(watcher)
+            self._push(WatchResponse(watch_id, self._hub.revision, canceled=True))
+
+    def request_progress(self) -> None:
+        """Tell the client up to which revision it has everything: only if that is true of all its
+        watchers; otherwise nothing is said and the client asks again."""
+        if not self._unsynced:
+            self._push(WatchResponse(INVALID_WATCH_ID, self._hub.revision))
+
+    def close(self) -> None:
+        """The client is gone."""
+        self._closed = True
+        for watcher in list(self._watchers.values()):
+            self._remove(watcher)
+        self._queue.clear()
+        self._hub.forget(self)
+        self._wake()
+
+    # The reader's side.
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the reader should be let to catch up before more is asked."""
+        hub = self._hub
+        return len(self._queue) >= hub.queue_responses_max or self._queued_bytes >= hub.queue_bytes_max
+
+    async def next(self) -> list[WatchResponse]:
+        """Wait until there is something to say, and take all of it. Empty when closed."""
+        while not self._queue and not self._closed:
+            if self._unsynced:
+                self._catch_up()
+                # Reading the past is work: let others have a turn in between.
+                await asyncio.sleep(0)
+            else:
+                self._reader = asyncio.get_running_loop().create_future()
+                await self._reader
+        taken = list(self._queue)
+        self._queue.clear()
+        self._queued_bytes = 0
+        return taken
+
+    # The hub's side.
+
+    def deliver(self, watcher: Watcher, revision: int, batch: Batch, size: int) -> None:
+        """A synced watcher's events of ``revision``; without room it becomes unsynced."""
+        if self.is_full:
+            del watcher.interest.synced[watcher]
+            watcher.next_revision = revision
+            self._unsynced.append(watcher)
+            return
+        watcher.next_revision = revision + 1
+        self._push_events(watcher, revision, batch, size)
+
+    def notify_progress(self) -> None:
+        revision = self._hub.revision
+        for watcher in self._watchers.values():
+            if self.is_full:
+                return
+            if watcher.progress_notify and watcher.idle and watcher in watcher.interest.synced:
+                self._push(WatchResponse(watcher.watch_id, revision))
+            watcher.idle = True
+
+    # Within.
+
+    def _catch_up(self) -> None:
+        """Let some unsynced watchers read a piece of the past each, in turn."""
+        for _ in range(min(CATCH_UPS_PER_TURN, len(self._unsynced))):
+            if self.is_full:
+                return
+            watcher = self._unsynced.popleft()
+            self._read_past(watcher)
+
+    def _read_past(self, watcher: Watcher) -> None:
+        hub, interest = self._hub, watcher.interest
+        compact_revision = hub.history.compact_revision
+        try:
+            if watcher.next_revision < compact_revision:
+                raise Compacted(compact_revision)
+            found, complete_to = hub.read_history(watcher.next_revision)
+        except Compacted:
+            self._cancel_compacted(watcher, compact_revision)
+            return
+        wanted = [event for _, events in found for event in events if interest.wants(event)]
+        watcher.next_revision = complete_to + 1
+        if wanted:
+            batch = interest.batch(wanted, hub.history)
+            self._push_events(watcher, complete_to, batch, event_bytes(batch))
+        # No await since the history was read: nothing can have been published in between.
+        if complete_to >= hub.revision:
+            interest.synced[watcher] = None
+        else:
+            self._unsynced.append(watcher)
+
+    def _cancel_compacted(self, watcher: Watcher, compact_revision: int) -> None:
+        self._remove(watcher)
+        self._push(
+            WatchResponse(
+                watcher.watch_id, self._hub.revision, canceled=True, compact_revision=compact_revision
+            )
+        )
+
+    def _refuse(self, revision: int, reason: str) -> None:
+        self._push(
+            WatchResponse(INVALID_WATCH_ID, revision, created=True, canceled=True, cancel_reason=reason)
+        )
+
+    def _remove(self, watcher: Watcher) -> None:
+        del self._watchers[watcher.watch_id]
+        if watcher in self._unsynced:
+            self._unsynced.remove(watcher)
+        self._hub.release(watcher)
+
+    def _push_events(self, watcher: Watcher, revision: int, batch: Batch, size: int) -> None:
+        watcher.idle = False
+        self._queued_bytes += size
+        self._push(WatchResponse(watcher.watch_id, revision, events=batch, may_fragment=watcher.fragment))
+
+    def _push(self, response: WatchResponse) -> None:
+        self._queue.append(response)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._reader is not None:
+            if not self._reader.done():
+                self._reader.set_result(None)
+            self._reader = None
+
+
+def _upper_bound(low: bytes, range_end: bytes) -> bytes | None:
+    """The exclusive end of what is watched: None if there is none."""
+    if not range_end:
+        return low + b"\0"
+    return None if range_end == b"\0" else range_end
