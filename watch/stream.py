@@ -40,6 +40,7 @@ class WatchStream:
         self._queue: deque[WatchResponse] = deque()
         self._queued_bytes = 0
         self._reader: asyncio.Future[None] | None = None
+        self._drain_waiters: list[asyncio.Future[None]] = []
         self._closed = False
 
     # Requests.
@@ -51,6 +52,9 @@ class WatchStream:
         high = _upper_bound(low, request.range_end)
         if high is not None and low >= high:
             self._refuse(revision, EMPTY_RANGE)
+            return
+        if request.start_revision < 0:
+            self._refuse(revision, Compacted.message)
             return
         if request.watch_id == 0:
             while self._next_id in self._watchers:
@@ -91,6 +95,7 @@ class WatchStream:
             self._remove(watcher)
         self._queue.clear()
         self._hub.forget(self)
+        self._release_drain_waiters()
         self._wake()
 
     # The reader's side.
@@ -100,6 +105,13 @@ class WatchStream:
         """Whether the reader should be let to catch up before more is asked."""
         hub = self._hub
         return len(self._queue) >= hub.queue_responses_max or self._queued_bytes >= hub.queue_bytes_max
+
+    async def drained(self) -> None:
+        """Wait until the reader has taken what is queued."""
+        if self._queue:
+            waiter = asyncio.get_running_loop().create_future()
+            self._drain_waiters.append(waiter)
+            await waiter
 
     async def next(self) -> list[WatchResponse]:
         """Wait until there is something to say, and take all of it. Empty when closed."""
@@ -114,6 +126,7 @@ class WatchStream:
         taken = list(self._queue)
         self._queue.clear()
         self._queued_bytes = 0
+        self._release_drain_waiters()
         return taken
 
     # The hub's side.
@@ -195,6 +208,12 @@ class WatchStream:
     def _push(self, response: WatchResponse) -> None:
         self._queue.append(response)
         self._wake()
+
+    def _release_drain_waiters(self) -> None:
+        waiters, self._drain_waiters = self._drain_waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def _wake(self) -> None:
         if self._reader is not None:

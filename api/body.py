@@ -1,0 +1,51 @@
+"""Reading a request's body: bounded in size and in time."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import StreamReader, web
+
+from api.errors import BodyStalled, MessageTooLarge
+
+STALL_SECONDS = 10.0
+"""A body of which nothing arrives for this long is given up."""
+
+
+async def read_body(request: web.BaseRequest, max_bytes: int, grpc_limit: int) -> bytes:
+    """The whole body. Raises MessageTooLarge as soon as it exceeds ``max_bytes``, BodyStalled
+    when it stops coming. ``grpc_limit`` is the limit that the message names."""
+    content = request.content
+    declared = request.content_length
+    if declared is not None and declared > max_bytes:
+        raise MessageTooLarge(declared, grpc_limit)
+    if content.is_eof():
+        # The usual case: head and body came in one packet, so there is nothing to wait for.
+        body = content.read_nowait()
+        if len(body) > max_bytes:
+            raise MessageTooLarge(len(body), grpc_limit)
+        return body
+    invite_body(request)
+    chunks: list[bytes] = []
+    size = 0
+    while chunk := await next_chunk(content, STALL_SECONDS):
+        size += len(chunk)
+        if size > max_bytes:
+            raise MessageTooLarge(size, grpc_limit)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def invite_body(request: web.BaseRequest) -> None:
+    """Tell a client that asked first (curl does above 1 MB) to go on."""
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+async def next_chunk(content: StreamReader, stall_seconds: float) -> bytes:
+    """What has arrived, b"" at the end."""
+    try:
+        async with asyncio.timeout(stall_seconds):
+            return await content.readany()
+    except TimeoutError:
+        raise BodyStalled from None

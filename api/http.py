@@ -1,0 +1,135 @@
+"""HTTP in and out: one table of paths, one place where errors become answers.
+
+The dispatch is a dictionary look-up rather than aiohttp's router: every path here is
+fixed, etcd's answers for unknown paths and wrong methods must be met to the byte, and a
+put passes through here ten thousand times a second.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from api.body import read_body
+from api.errors import BodyStalled, MessageTooLarge, is_expected, kind_of
+from api.schema.responses import Encoder, unary_error
+from api.service import GRPC_OVERHEAD_BYTES, Service
+
+log = logging.getLogger(__name__)
+
+CORS: Final = {
+    "Access-Control-Allow-Headers": "accept, content-type, authorization",
+    "Access-Control-Allow-Methods": "POST, GET, OPTIONS, PUT, DELETE",
+    "Access-Control-Allow-Origin": "*",
+}
+JSON: Final = CIMultiDict({**CORS, "Content-Type": "application/json"})
+GRPC_JSON: Final = CIMultiDict(
+    {**CORS, "Content-Type": "application/json", "Grpc-Metadata-Content-Type": "application/grpc"}
+)
+
+Unary = Callable[[Service, Encoder, bytes], Awaitable[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a handler works with."""
+
+    service: Service
+    encoder: Encoder
+    max_request_bytes: int
+
+
+Handler = Callable[[Context, web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """What answers which path: unary calls and streams are POST, pages GET."""
+
+    unary: dict[str, Unary]
+    streams: dict[str, Handler]
+    pages: dict[str, Handler]
+
+
+def with_old_paths(routes: Routes) -> Routes:
+    """etcd 3.5 still answers the ``/v3beta`` paths of its youth."""
+    unary = {**routes.unary, **{_old(path): call for path, call in routes.unary.items()}}
+    streams = {**routes.streams, **{_old(path): call for path, call in routes.streams.items()}}
+    return Routes(unary, streams, routes.pages)
+
+
+def _old(path: str) -> str:
+    return path.replace("/v3/", "/v3beta/", 1)
+
+
+class Dispatcher:
+    """Answers every request of a server; its ``handle`` is what ``aiohttp.web.Server`` calls."""
+
+    def __init__(self, context: Context, routes: Routes) -> None:
+        self._context = context
+        self._routes = with_old_paths(routes)
+        self._grpc_limit = context.max_request_bytes + GRPC_OVERHEAD_BYTES
+        # Base64 makes four bytes of three, and some clients are far over the limit: up to here a
+        # body is read to its end, so that its sender gets an answer rather than a reset.
+        self._max_body = 4 * self._grpc_limit
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        path = request.raw_path
+        call = self._routes.unary.get(path)
+        try:
+            if call is not None and request.method == "POST":
+                return await self._call(call, request)
+            return await self._handle_other(request, path.partition("?")[0])
+        except Exception as error:
+            return error_response(error)
+
+    async def _call(self, call: Unary, request: web.BaseRequest) -> web.Response:
+        body = await read_body(request, self._max_body, self._grpc_limit)
+        context = self._context
+        answer = await call(context.service, context.encoder, body)
+        return web.Response(body=answer, headers=GRPC_JSON)
+
+    async def _handle_other(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+        routes = self._routes
+        if request.method == "OPTIONS":
+            return web.Response(headers=CORS)
+        if path in routes.pages:
+            if request.method not in ("GET", "HEAD"):
+                return plain(405, "Method Not Allowed\n", Allow="GET")
+            return await routes.pages[path](self._context, request)
+        if path in routes.unary or path in routes.streams:
+            if request.method != "POST":
+                return plain(405, "Method Not Allowed\n")
+            if path in routes.streams:
+                return await routes.streams[path](self._context, request)
+            return await self._call(routes.unary[path], request)
+        if path.startswith(("/v3/", "/v3beta/")):
+            return plain(404, "Not Found\n")
+        return plain(404, "404 page not found\n")
+
+
+def plain(status: int, text: str, **headers: str) -> web.Response:
+    """A short text, as Go's HTTP library sends its errors."""
+    all_headers = {
+        **CORS,
+        "Content-Type": "text/plain; charset=utf-8",
+        "X-Content-Type-Options": "nosniff",
+        **headers,
+    }
+    return web.Response(status=status, body=text.encode(), headers=all_headers)
+
+
+def error_response(error: Exception) -> web.Response:
+    """What the client gets to hear of an error; what nobody foresaw is logged whole."""
+    if not is_expected(error):
+        log.error("a request failed in an unforeseen way", exc_info=error)
+    response = web.Response(status=kind_of(error).status, body=unary_error(error), headers=JSON)
+    if isinstance(error, BodyStalled | MessageTooLarge):
+        # The rest of the body is not waited for.
+        response.force_close()
+    return response

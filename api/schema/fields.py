@@ -1,0 +1,137 @@
+"""Protobuf messages from parsed JSON, by tables of their fields: API.md 1.5.
+
+Fields are read in the order of their proto numbers, as etcd does, so that of several mistakes
+the same one is reported, and of several members of a oneof the same one wins.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from api.errors import BadRequest
+from api.schema import base64_go
+from api.schema.go_json import GoNumber, go_quote, parse_scalar
+
+_INTEGER = re.compile(r"-?\d+")
+_INT64 = (-(1 << 63), (1 << 63) - 1)
+_INT32 = (-(1 << 31), (1 << 31) - 1)
+
+
+class Field(NamedTuple):
+    """``name`` is the proto name, ``read`` turns what JSON has into the value."""
+
+    name: str
+    read: Callable[[Any], Any]
+
+    @property
+    def camel_name(self) -> str:
+        head, *rest = self.name.split("_")
+        return head + "".join(part.capitalize() for part in rest)
+
+
+class Message:
+    """A message type; ``read`` gives the fields that are present, by proto name."""
+
+    def __init__(self, *fields: Field) -> None:
+        self._fields = [(field.name, field.camel_name, field.read) for field in fields]
+
+    def read(self, value: Any) -> dict[str, Any]:
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping):
+            raise mismatch(value, "map[string]json.RawMessage")
+        found = {}
+        for name, camel_name, read in self._fields:
+            given = value.get(name)
+            if given is None:
+                given = value.get(camel_name)
+            if given is not None:
+                found[name] = read(given)
+        return found
+
+
+def mismatch(value: Any, go_type: str) -> BadRequest:
+    """Go's words for a value of the wrong kind."""
+    return BadRequest(f"json: cannot unmarshal {_kind(value)} into Go value of type {go_type}")
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, GoNumber | int | float):
+        return "number"
+    if isinstance(value, str):
+        return "string"
+    return "object" if isinstance(value, Mapping) else "array"
+
+
+def read_bytes(value: Any) -> bytes:
+    if isinstance(value, str) and not isinstance(value, GoNumber):
+        return base64_go.decode(value)
+    if isinstance(value, list):
+        # What Go makes of an array of numbers.
+        return bytes(_integer(item, "uint8", (0, 255)) for item in value)
+    raise mismatch(value, "[]uint8")
+
+
+def read_int64(value: Any) -> int:
+    if isinstance(value, str) and not isinstance(value, GoNumber):
+        value = parse_scalar(value)
+        if value is None:
+            return 0
+    return _integer(value, "int64", _INT64)
+
+
+def _integer(value: Any, go_type: str, limits: tuple[int, int]) -> int:
+    low, high = limits
+    if type(value) is int and low <= value <= high:
+        return value
+    if isinstance(value, GoNumber):
+        number = _to_integer(value)
+        if number is not None and low <= number <= high:
+            return number
+        raise BadRequest(f"json: cannot unmarshal number {value} into Go value of type {go_type}")
+    raise mismatch(value, go_type)
+
+
+def _to_integer(text: str) -> int | None:
+    """An integer that is written as such, or with an exponent (as newer gateways take it)."""
+    if _INTEGER.fullmatch(text):
+        return int(text) if len(text) <= 20 else None
+    mantissa, _, exponent = text.lower().partition("e")
+    if _INTEGER.fullmatch(mantissa) and exponent.lstrip("+").isdigit() and len(mantissa) <= 20:
+        power = int(exponent) if len(exponent) <= 3 else 100
+        return int(mantissa) * int(10 ** min(power, 20))
+    return None
+
+
+def read_bool(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise mismatch(value, "bool")
+
+
+def enum_reader(go_name: str, names: Sequence[str]) -> Callable[[Any], int]:
+    """Reads a name, or any number: protobuf enums are open."""
+    numbers = {name: number for number, name in enumerate(names)}
+
+    def read(value: Any) -> int:
+        if isinstance(value, str) and not isinstance(value, GoNumber):
+            if value not in numbers:
+                shown = go_quote('"' + value + '"')
+                raise BadRequest(f"unknown value {shown} for enum {go_name}")
+            return numbers[value]
+        return _integer(value, "protoreflect.EnumNumber", _INT32)
+
+    return read
+
+
+def repeated(read: Callable[[Any], Any]) -> Callable[[Any], list[Any]]:
+    def read_all(value: Any) -> list[Any]:
+        if not isinstance(value, list):
+            raise mismatch(value, "[]json.RawMessage")
+        return [read(item) for item in value]
+
+    return read_all

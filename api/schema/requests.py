@@ -1,0 +1,241 @@
+"""Request bodies → typed requests (API.md 1.2).
+
+The usual body is parsed by orjson and read by the tables below. Whatever that does not
+take is read again with ``go_json``, which either understands it or says what etcd would say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import orjson
+
+from api.errors import BadRequest
+from api.schema import base64_go, go_json
+from api.schema.fields import Field, Message, enum_reader, read_bool, read_bytes, read_int64, repeated
+from kvstate.commands import (
+    Compact,
+    Compare,
+    CompareTarget,
+    DeleteRange,
+    Put,
+    Range,
+    RequestOp,
+    SortOrder,
+    SortTarget,
+    Txn,
+)
+from kvstate.types import EventType
+from watch.watcher import WatchCreate
+
+T = TypeVar("T")
+TXN_DEPTH_MAX = 100
+"""Transactions nested deeper than this are refused: no limit of etcd's allows as many."""
+
+_RANGE = Message(
+    Field("key", read_bytes),
+    Field("range_end", read_bytes),
+    Field("limit", read_int64),
+    Field("revision", read_int64),
+    Field("sort_order", enum_reader("etcdserverpb.RangeRequest.SortOrder", [o.name for o in SortOrder])),
+    Field("sort_target", enum_reader("etcdserverpb.RangeRequest.SortTarget", [t.name for t in SortTarget])),
+    Field("serializable", read_bool),
+    Field("keys_only", read_bool),
+    Field("count_only", read_bool),
+    Field("min_mod_revision", read_int64),
+    Field("max_mod_revision", read_int64),
+    Field("min_create_revision", read_int64),
+    Field("max_create_revision", read_int64),
+)
+_PUT = Message(
+    Field("key", read_bytes),
+    Field("value", read_bytes),
+    Field("lease", read_int64),
+    Field("prev_kv", read_bool),
+    Field("ignore_value", read_bool),
+    Field("ignore_lease", read_bool),
+)
+_DELETE_RANGE = Message(Field("key", read_bytes), Field("range_end", read_bytes), Field("prev_kv", read_bool))
+_COMPARE = Message(
+    Field(
+        "result", enum_reader("etcdserverpb.Compare.CompareResult", ["EQUAL", "GREATER", "LESS", "NOT_EQUAL"])
+    ),
+    Field("target", enum_reader("etcdserverpb.Compare.CompareTarget", [t.name for t in CompareTarget])),
+    Field("key", read_bytes),
+    Field("version", read_int64),
+    Field("create_revision", read_int64),
+    Field("mod_revision", read_int64),
+    Field("value", read_bytes),
+    Field("lease", read_int64),
+    Field("range_end", read_bytes),
+)
+_OPERANDS = ("version", "create_revision", "mod_revision", "value", "lease")
+_OPERAND_OF: dict[int, str] = {
+    CompareTarget.VERSION: "version",
+    CompareTarget.CREATE: "create_revision",
+    CompareTarget.MOD: "mod_revision",
+    CompareTarget.VALUE: "value",
+    CompareTarget.LEASE: "lease",
+}
+_COMPACTION = Message(Field("revision", read_int64), Field("physical", read_bool))
+_WATCH_CREATE = Message(
+    Field("key", read_bytes),
+    Field("range_end", read_bytes),
+    Field("start_revision", read_int64),
+    Field("progress_notify", read_bool),
+    Field(
+        "filters",
+        repeated(enum_reader("etcdserverpb.WatchCreateRequest.FilterType", ["NOPUT", "NODELETE"])),
+    ),
+    Field("prev_kv", read_bool),
+    Field("watch_id", read_int64),
+    Field("fragment", read_bool),
+)
+_WATCH_CANCEL = Message(Field("watch_id", read_int64))
+_EMPTY = Message()
+_HASH_KV = Message(Field("revision", read_int64))
+_MEMBER_LIST = Message(Field("linearizable", read_bool))
+
+
+@dataclass(frozen=True, slots=True)
+class CancelWatch:
+    watch_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class RequestProgress:
+    pass
+
+
+WatchRequest = WatchCreate | CancelWatch | RequestProgress
+
+
+def decode_put(body: bytes) -> Put:
+    """The hottest request of all: a plain put is read without the tables."""
+    try:
+        fields = orjson.loads(body)
+        if len(fields) == 2:
+            return Put(base64_go.decode(fields["key"]), base64_go.decode(fields["value"]))
+    except (ValueError, KeyError, TypeError, BadRequest):
+        pass  # not that plain: read it again, for the right words
+    return _decode(body, _put)
+
+
+def decode_range(body: bytes) -> Range:
+    try:
+        fields = orjson.loads(body)
+        if len(fields) == 1:
+            return Range(base64_go.decode(fields["key"]))
+    except (ValueError, KeyError, TypeError, BadRequest):
+        pass
+    return _decode(body, _range)
+
+
+def decode_delete_range(body: bytes) -> DeleteRange:
+    return _decode(body, _delete_range)
+
+
+def decode_txn(body: bytes) -> Txn:
+    return _decode(body, _txn)
+
+
+def decode_compaction(body: bytes) -> Compact:
+    return _decode(body, lambda value: Compact(**_COMPACTION.read(value)))
+
+
+def decode_hash_kv(body: bytes) -> int:
+    """The revision asked for."""
+    return _decode(body, lambda value: int(_HASH_KV.read(value).get("revision", 0)))
+
+
+def decode_member_list(body: bytes) -> bool:
+    """Whether the answer must be linearizable."""
+    return _decode(body, lambda value: bool(_MEMBER_LIST.read(value).get("linearizable", False)))
+
+
+def decode_empty(body: bytes) -> None:
+    """A request without fields; only its form can be wrong."""
+    _decode(body, _EMPTY.read)
+
+
+def decode_watch_request(body: bytes) -> WatchRequest | None:
+    """One message of a watch stream; None for one with no member set, which etcd ignores."""
+    return _decode(body, _watch_request)
+
+
+def _decode(body: bytes, read: Callable[[Any], T]) -> T:
+    try:
+        return read(orjson.loads(body))
+    except (ValueError, BadRequest):
+        return read(go_json.parse(body))
+
+
+def _range(value: Any) -> Range:
+    return Range(**_RANGE.read(value))
+
+
+def _put(value: Any) -> Put:
+    return Put(**_PUT.read(value))
+
+
+def _delete_range(value: Any) -> DeleteRange:
+    return DeleteRange(**_DELETE_RANGE.read(value))
+
+
+def _compare(value: Any) -> Compare:
+    fields = _COMPARE.read(value)
+    target = fields.get("target", CompareTarget.VERSION)
+    given = [name for name in _OPERANDS if name in fields]
+    # Of several members of a oneof the last one counts, and only if it belongs to the target.
+    fits = bool(given) and given[-1] == _OPERAND_OF.get(target)
+    return Compare(
+        result=fields.get("result", 0),
+        target=target,
+        key=fields.get("key", b""),
+        range_end=fields.get("range_end", b""),
+        operand=fields[given[-1]] if fits else None,
+    )
+
+
+def _request_op(value: Any, depth: int) -> RequestOp:
+    fields = Message(
+        Field("request_range", _range),
+        Field("request_put", _put),
+        Field("request_delete_range", _delete_range),
+        Field("request_txn", lambda nested: _txn(nested, depth + 1)),
+    ).read(value)
+    op: RequestOp = None
+    for op in fields.values():  # noqa: B007  # the last one counts
+        pass
+    return op
+
+
+def _txn(value: Any, depth: int = 0) -> Txn:
+    if depth > TXN_DEPTH_MAX:
+        raise BadRequest(f"transactions are nested more than {TXN_DEPTH_MAX} deep")
+    ops = repeated(lambda op: _request_op(op, depth))
+    fields = Message(Field("compare", repeated(_compare)), Field("success", ops), Field("failure", ops)).read(
+        value
+    )
+    return Txn(*(tuple(fields.get(name, ())) for name in ("compare", "success", "failure")))
+
+
+def _watch_create(value: Any) -> WatchCreate:
+    fields = _WATCH_CREATE.read(value)
+    # NOPUT and NODELETE have the numbers of the events that they keep out; others are ignored.
+    filters = frozenset(EventType(number) for number in fields.pop("filters", ()) if number in (0, 1))
+    return WatchCreate(key=fields.pop("key", b""), filters=filters, **fields)
+
+
+_WATCH = Message(
+    Field("create_request", _watch_create),
+    Field("cancel_request", lambda value: CancelWatch(_WATCH_CANCEL.read(value).get("watch_id", 0))),
+    Field("progress_request", lambda value: RequestProgress() if not _EMPTY.read(value) else None),
+)
+
+
+def _watch_request(value: Any) -> WatchRequest | None:
+    members = list(_WATCH.read(value).values())
+    return members[-1] if members else None

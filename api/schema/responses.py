@@ -1,0 +1,228 @@
+"""Responses → JSON bytes (API.md 1.5): proto names and order, int64 as strings, defaults left out.
+
+What never changes in a header is prepared once. An event is encoded once however many streams
+carry it: its bytes are cached with the batch it comes in.
+"""
+
+from __future__ import annotations
+
+from binascii import b2a_base64
+from collections.abc import Iterable, Sequence
+
+import orjson
+
+from api.errors import kind_of, message_of
+from api.service import Member, Reply, Status
+from kvstate.commands import (
+    CompactResponse,
+    DeleteRangeResponse,
+    PutResponse,
+    RangeResponse,
+    Response,
+    TxnResponse,
+)
+from kvstate.types import EventType, KeyValue
+from watch.watcher import Batch, WatchEvent, WatchResponse
+
+SERVER_VERSION = "3.5.1"
+"""The etcd version whose behaviour this is; clients parse it as dotted integers."""
+CLUSTER_VERSION = "3.5.0"
+VERSION_BODY = b'{"etcdserver":"%s","etcdcluster":"%s"}' % (
+    SERVER_VERSION.encode(),
+    CLUSTER_VERSION.encode(),
+)
+
+
+class Encoder:
+    """Encodes one server's responses."""
+
+    def __init__(self, cluster_id: int, member_id: int) -> None:
+        self._head = b'{"header":{"cluster_id":"%d","member_id":"%d"' % (cluster_id, member_id)
+        self._frame_head = b'{"result":' + self._head
+        self._last_batch: Batch = ()
+        self._last_encoded: list[bytes] = []
+
+    def put(self, reply: Reply, raft_term: int) -> bytes:
+        return self._start(reply.revision, raft_term) + _body(reply.response)
+
+    range = delete_range = compaction = txn = put
+
+    def status(self, status: Status) -> bytes:
+        pieces = [
+            self._start(status.revision, status.raft_term),
+            b',"version":"%s"' % SERVER_VERSION.encode(),
+            _int("dbSize", status.db_size),
+            _int("leader", status.leader),
+            _int("raftIndex", status.raft_index),
+            _int("raftTerm", status.raft_term),
+            _int("raftAppliedIndex", status.raft_applied_index),
+            _int("dbSizeInUse", status.db_size_in_use),
+            b"}",
+        ]
+        return b"".join(pieces)
+
+    def hash(self, value: int, revision: int, raft_term: int) -> bytes:
+        return self._start(revision, raft_term) + (b',"hash":%d}' % value if value else b"}")
+
+    def hash_kv(self, value: int, compact_revision: int, revision: int, raft_term: int) -> bytes:
+        hash_piece = b',"hash":%d' % value if value else b""
+        compact = _int("compact_revision", compact_revision)
+        return b"".join((self._start(revision, raft_term), hash_piece, compact, b"}"))
+
+    def member_list(self, members: Iterable[Member], raft_term: int) -> bytes:
+        encoded = b",".join(_member(member) for member in members)
+        return b"".join((self._start(0, raft_term), b',"members":[', encoded, b"]}"))
+
+    def watch(self, response: WatchResponse, raft_term: int, max_bytes: int) -> list[bytes]:
+        """The frames of one watch response: one, unless its watcher allows fragments and its
+        events exceed ``max_bytes`` together."""
+        events = self._events(response.events)
+        if not response.may_fragment or sum(map(len, events)) <= max_bytes:
+            return [self._watch_frame(response, raft_term, events, last=True)]
+        groups = _fragments(events, max_bytes)
+        return [self._watch_frame(response, raft_term, group, last=group is groups[-1]) for group in groups]
+
+    def _watch_frame(
+        self, response: WatchResponse, raft_term: int, events: Sequence[bytes], last: bool
+    ) -> bytes:
+        # A watch cancelled by compaction is told so under an empty revision, as etcd does.
+        revision = 0 if response.compact_revision else response.revision
+        pieces = [self._frame_head, _header_tail(revision, raft_term), _int("watch_id", response.watch_id)]
+        if response.created:
+            pieces.append(b',"created":true')
+        if response.canceled:
+            pieces.append(b',"canceled":true')
+        pieces.append(_int("compact_revision", response.compact_revision))
+        if response.cancel_reason:
+            pieces.append(b',"cancel_reason":' + _string(response.cancel_reason))
+        if not last:
+            pieces.append(b',"fragment":true')
+        if events:
+            pieces += [b',"events":[', b",".join(events), b"]"]
+        pieces.append(b"}}\n")
+        return b"".join(pieces)
+
+    def _events(self, batch: Batch) -> list[bytes]:
+        # Streams that were told the same batch follow each other, so remembering one is enough.
+        if batch is not self._last_batch:
+            self._last_encoded = [_event(event) for event in batch]
+            self._last_batch = batch
+        return self._last_encoded
+
+    def _start(self, revision: int, raft_term: int) -> bytes:
+        return self._head + _header_tail(revision, raft_term)
+
+
+def health_body(reason: str) -> bytes:
+    return b'{"health":"%s","reason":%s}' % (b"false" if reason else b"true", _string(reason))
+
+
+def unary_error(error: Exception) -> bytes:
+    """The error body that clients of every gateway version understand."""
+    message = _string(message_of(error))
+    return b'{"error":%s,"code":%d,"message":%s}' % (message, kind_of(error).code, message)
+
+
+def _header_tail(revision: int, raft_term: int) -> bytes:
+    if revision:
+        return b',"revision":"%d","raft_term":"%d"}' % (revision, raft_term)
+    return b',"raft_term":"%d"}' % raft_term
+
+
+def _body(response: Response) -> bytes:
+    """Everything behind the header, with the closing brace."""
+    match response:
+        case PutResponse(prev_kv):
+            return b"}" if prev_kv is None else b',"prev_kv":%s}' % _kv(prev_kv)
+        case RangeResponse(kvs, more, count):
+            return b"".join((_kvs("kvs", kvs), b',"more":true' if more else b"", _int("count", count), b"}"))
+        case DeleteRangeResponse(deleted, prev_kvs):
+            return b"".join((_int("deleted", deleted), _kvs("prev_kvs", prev_kvs), b"}"))
+        case TxnResponse(succeeded, responses):
+            pieces = [b',"succeeded":true'] if succeeded else []
+            if responses:
+                encoded = b",".join(_nested(revision, nested) for revision, nested in responses)
+                pieces += [b',"responses":[', encoded, b"]"]
+            return b"".join(pieces) + b"}"
+        case CompactResponse():
+            return b"}"
+    raise AssertionError(f"a {type(response).__name__} has no encoding")
+
+
+_MEMBER_NAMES: dict[type, bytes] = {
+    RangeResponse: b"response_range",
+    PutResponse: b"response_put",
+    DeleteRangeResponse: b"response_delete_range",
+    TxnResponse: b"response_txn",
+}
+
+
+def _nested(revision: int, response: Response) -> bytes:
+    header = b'"revision":"%d"' % revision if revision else b""
+    return b'{"%s":{"header":{%s}%s}' % (_MEMBER_NAMES[type(response)], header, _body(response))
+
+
+def _kvs(name: str, kvs: Sequence[KeyValue]) -> bytes:
+    if not kvs:
+        return b""
+    return b',"%s":[%s]' % (name.encode(), b",".join([_kv(kv) for kv in kvs]))
+
+
+def _kv(kv: KeyValue) -> bytes:
+    key, create, mod, version, value, lease = kv
+    pieces = [b'{"key":"', b2a_base64(key, newline=False), b'"']
+    if create:
+        pieces.append(b',"create_revision":"%d"' % create)
+    pieces.append(b',"mod_revision":"%d"' % mod)
+    if version:
+        pieces.append(b',"version":"%d"' % version)
+    if value:
+        pieces += [b',"value":"', b2a_base64(value, newline=False), b'"']
+    if lease:
+        pieces.append(b',"lease":"%d"' % lease)
+    pieces.append(b"}")
+    return b"".join(pieces)
+
+
+def _event(event: WatchEvent) -> bytes:
+    kind = b'"type":"DELETE",' if event.type == EventType.DELETE else b""
+    previous = b"" if event.prev_kv is None else b',"prev_kv":' + _kv(event.prev_kv)
+    return b'{%s"kv":%s%s}' % (kind, _kv(event.kv), previous)
+
+
+def _fragments(events: Sequence[bytes], max_bytes: int) -> list[list[bytes]]:
+    """Groups of at most ``max_bytes``, but at least one event each."""
+    groups: list[list[bytes]] = [[]]
+    size = 0
+    for event in events:
+        if groups[-1] and size + len(event) > max_bytes:
+            groups.append([])
+            size = 0
+        groups[-1].append(event)
+        size += len(event)
+    return groups
+
+
+def _member(member: Member) -> bytes:
+    pieces = [b'{"ID":"%d"' % member.id]
+    if member.name:
+        pieces.append(b',"name":' + _string(member.name))
+    for name, urls in ((b"peerURLs", member.peer_urls), (b"clientURLs", member.client_urls)):
+        if urls:
+            pieces.append(b',"%s":[%s]' % (name, b",".join(_string(url) for url in urls)))
+    if member.is_learner:
+        pieces.append(b',"isLearner":true')
+    pieces.append(b"}")
+    return b"".join(pieces)
+
+
+def _int(name: str, value: int) -> bytes:
+    return b',"%s":"%d"' % (name.encode(), value) if value else b""
+
+
+def _string(text: str) -> bytes:
+    """A string as Go's encoder writes it: safe to embed in HTML."""
+    encoded = orjson.dumps(text.encode("utf-8", "replace").decode())
+    for character, escape in ((b"<", b"\\u003c"), (b">", b"\\u003e"), (b"&", b"\\u0026")):
+        encoded = encoded.replace(character, escape)
+    return encoded.replace("\u2028".encode(), b"\\u2028").replace("\u2029".encode(), b"\\u2029")

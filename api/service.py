@@ -1,0 +1,192 @@
+"""The rules of every operation, with no HTTP in them.
+
+One method per operation: typed request in, typed result out, errors raised as the
+kinds listed in ``api.errors``. The protocols are thin skins over this class; a new one
+needs no new rule.
+
+Writes go through the log (``raft.driver``); reads wait for the read barrier and then
+look into the state (``kvstate``), or skip the barrier when ``serializable``.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from api.errors import MessageTooLarge, RequestTooLarge
+from api.scrubber import Scrubber
+from kvstate.codec import encode
+from kvstate.commands import (
+    Command,
+    Compact,
+    DeleteRange,
+    Put,
+    Range,
+    Response,
+    Txn,
+)
+from kvstate.machine import ApplyResult, StateMachine, is_read_only
+from kvstate.validation import check_delete_range, check_put, check_range, check_txn
+from raft.driver import Driver
+from watch.hub import Hub
+from watch.stream import WatchStream
+
+GRPC_OVERHEAD_BYTES = 512 * 1024
+"""How far above the request limit etcd's gRPC layer reads a message before refusing it."""
+
+
+class Reply(NamedTuple):
+    """A response and the store's revision for its header."""
+
+    response: Response
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    id: int
+    name: str
+    peer_urls: tuple[str, ...]
+    client_urls: tuple[str, ...]
+    is_learner: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What one member knows of itself and the cluster."""
+
+    revision: int
+    db_size: int
+    db_size_in_use: int
+    leader: int
+    raft_index: int
+    raft_term: int
+    raft_applied_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    max_txn_ops: int
+    max_request_bytes: int
+
+
+class Service:
+    """Everything a client can ask of this node."""
+
+    def __init__(
+        self,
+        machine: StateMachine,
+        driver: Driver,
+        hub: Hub,
+        scrubber: Scrubber,
+        members: tuple[Member, ...],
+        limits: Limits,
+    ) -> None:
+        self._machine = machine
+        self._driver = driver
+        self._hub = hub
+        self._scrubber = scrubber
+        self._members = members
+        self._limits = limits
+        self._user = ""  # nobody logs in yet
+
+    @property
+    def raft_term(self) -> int:
+        return self._driver.core.current_term
+
+    @property
+    def revision(self) -> int:
+        return self._machine.revision
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        return self._members
+
+    # Keys.
+
+    async def range(self, request: Range) -> Reply:
+        check_range(request)
+        if not request.serializable:
+            await self._driver.read_barrier()
+        response = self._machine.range(request)
+        return Reply(response, self._machine.revision)
+
+    async def put(self, request: Put) -> Reply:
+        check_put(request)
+        return await self._write(request)
+
+    async def delete_range(self, request: DeleteRange) -> Reply:
+        check_delete_range(request)
+        return await self._write(request)
+
+    async def txn(self, request: Txn) -> Reply:
+        check_txn(request, self._limits.max_txn_ops)
+        if not is_read_only(request):
+            return await self._write(request)
+        if not _is_serializable(request):
+            await self._driver.read_barrier()
+        return Reply(self._machine.read_txn(request), self._machine.revision)
+
+    async def compact(self, request: Compact) -> Reply:
+        reply = await self._write(request)
+        if request.physical:
+            await self._scrubber.done()
+        return reply
+
+    # The cluster and this member.
+
+    async def check_health(self) -> None:
+        """Raises what keeps this node from a linearizable read."""
+        await self._driver.read_barrier()
+
+    async def hash_kv(self, revision: int) -> tuple[int, int, int]:
+        """(hash, revision, compact revision) of this member's history up to ``revision``."""
+        await self._driver.read_barrier()
+        return self._machine.hash_kv(revision)
+
+    def hash(self) -> int:
+        return self._machine.hash()
+
+    def status(self) -> Status:
+        core = self._driver.core
+        return Status(
+            revision=self._machine.revision,
+            db_size=self._machine.size_bytes,
+            db_size_in_use=self._machine.size_in_use_bytes,
+            leader=core.leader_id,
+            raft_index=core.commit_index,
+            raft_term=core.current_term,
+            raft_applied_index=core.last_applied,
+        )
+
+    async def member_list(self, *, linearizable: bool) -> tuple[Member, ...]:
+        if linearizable:
+            await self._driver.read_barrier()
+        return self._members
+
+    def watch(self) -> WatchStream:
+        return self._hub.stream()
+
+    # How a write goes.
+
+    async def _write(self, command: Command) -> Reply:
+        data = encode(command, user=self._user, wall_clock_ms=time.time_ns() // 1_000_000)
+        if len(data) > self._limits.max_request_bytes:
+            limit = self._limits.max_request_bytes + GRPC_OVERHEAD_BYTES
+            if len(data) > limit:
+                raise MessageTooLarge(len(data), limit)
+            raise RequestTooLarge
+        result: ApplyResult = await self._driver.propose(data)
+        if result.error is not None:
+            raise result.error
+        assert result.response is not None
+        return Reply(result.response, result.revision)
+
+
+def _is_serializable(txn: Txn) -> bool:
+    """Whether every range in a read-only transaction says it may be stale."""
+    return all(
+        op.serializable if isinstance(op, Range) else isinstance(op, Txn) and _is_serializable(op)
+        for op in (*txn.success, *txn.failure)
+    )
