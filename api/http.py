@@ -8,7 +8,7 @@ put passes through here ten thousand times a second.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -51,9 +51,9 @@ Handler = Callable[[Context, web.BaseRequest], Awaitable[web.StreamResponse]]
 class Routes:
     """What answers which path: unary calls and streams are POST, pages GET."""
 
-    unary: dict[str, Unary]
-    streams: dict[str, Handler]
-    pages: dict[str, Handler]
+    unary: Mapping[str, Unary]
+    streams: Mapping[str, Handler]
+    pages: Mapping[str, Handler]
 
 
 def with_old_paths(routes: Routes) -> Routes:
@@ -72,7 +72,7 @@ class Dispatcher:
 
     def __init__(self, context: Context, routes: Routes) -> None:
         self._context = context
-        self._routes = with_old_paths(routes)
+        self._routes = routes
         self._grpc_limit = context.max_request_bytes + GRPC_OVERHEAD_BYTES
         # Base64 makes four bytes of three, and some clients are far over the limit: up to here a
         # body is read to its end, so that its sender gets an answer rather than a reset.
@@ -124,10 +124,15 @@ def plain(status: int, text: str, **headers: str) -> web.Response:
     return web.Response(status=status, body=text.encode(), headers=all_headers)
 
 
-def error_response(error: Exception) -> web.Response:
-    """What the client gets to hear of an error; what nobody foresaw is logged whole."""
+def log_unforeseen(error: Exception) -> None:
+    """Whoever maintains this hears of a defect; who only made a mistake hears of it himself."""
     if not is_expected(error):
         log.error("a request failed in an unforeseen way", exc_info=error)
+
+
+def error_response(error: Exception) -> web.Response:
+    """What the client gets to hear of an error."""
+    log_unforeseen(error)
     response = web.Response(status=kind_of(error).status, body=unary_error(error), headers=JSON)
     if isinstance(error, BodyStalled | MessageTooLarge):
         # The rest of the body is not waited for.

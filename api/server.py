@@ -20,6 +20,7 @@ import uvloop
 from aiohttp import web
 
 from api.config import ConfigError, ServerConfig, is_loopback, listen_address, urls_from
+from api.fast_lane import FastLane
 from api.handlers import ROUTES
 from api.http import Context, Dispatcher
 from api.node import Node, StartRefused
@@ -129,8 +130,9 @@ async def _run(config: ServerConfig) -> int:
     except _REFUSALS as error:
         print(f"kvorum: {error}", file=sys.stderr)
         return 1
+    listener = Listener(node)
     try:
-        runner = await listen(node)
+        await listener.open()
     except OSError as error:
         print(f"kvorum: cannot listen for clients: {error}", file=sys.stderr)
         await node.stop()
@@ -139,7 +141,7 @@ async def _run(config: ServerConfig) -> int:
     failed = await _until_stopped(node, stop)
     if failed is not None:
         print(f"kvorum: this node has failed and stops: {failed}", file=sys.stderr)
-    await runner.cleanup()
+    await listener.close()
     try:
         await node.stop()
     except _REFUSALS as error:
@@ -148,31 +150,45 @@ async def _run(config: ServerConfig) -> int:
     return 0 if failed is None else 1
 
 
-async def listen(node: Node, idle_seconds: float = IDLE_SECONDS) -> web.ServerRunner:
-    """Serve clients on the configured URLs; ``cleanup()`` the result to stop. Raises OSError."""
-    config = node.config
-    context = Context(node.service, Encoder(node.cluster_id, node.member_id), config.max_request_bytes)
-    server = web.Server(
-        Dispatcher(context, ROUTES).handle,
-        handler_cancellation=True,
-        access_log=None,
-        # aiohttp counts this from the connection's start too: a head that never ends is cut off.
-        keepalive_timeout=idle_seconds,
-        max_line_size=HEAD_LINE_BYTES_MAX,
-        max_field_size=HEAD_LINE_BYTES_MAX,
-        # A body is taken as it comes; what says to be compressed is not JSON.
-        auto_decompress=False,
-    )
-    runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_SECONDS)
-    await runner.setup()
-    try:
-        for url in config.listen_client_urls:
-            host, port = listen_address(url, "--listen-client-urls")
-            await web.TCPSite(runner, host, port, backlog=1024).start()
-    except OSError:
-        await runner.cleanup()
-        raise
-    return runner
+class Listener:
+    """The sockets that clients connect to: the fast lane, and aiohttp behind it."""
+
+    def __init__(self, node: Node, idle_seconds: float = IDLE_SECONDS) -> None:
+        self._node = node
+        encoder = Encoder(node.cluster_id, node.member_id)
+        context = Context(node.service, encoder, node.config.max_request_bytes)
+        self._http = web.Server(
+            Dispatcher(context, ROUTES).handle,
+            handler_cancellation=True,
+            access_log=None,
+            # aiohttp counts this from the connection's start too: a head that never ends is cut off.
+            keepalive_timeout=idle_seconds,
+            max_line_size=HEAD_LINE_BYTES_MAX,
+            max_field_size=HEAD_LINE_BYTES_MAX,
+            # A body is taken as it comes; what says to be compressed is not JSON.
+            auto_decompress=False,
+        )
+        self._lane = FastLane(context, ROUTES, self._http, idle_seconds)
+        self._servers: list[asyncio.Server] = []
+
+    async def open(self) -> None:
+        """Serve clients on the configured URLs. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        try:
+            for url in self._node.config.listen_client_urls:
+                host, port = listen_address(url, "--listen-client-urls")
+                self._servers.append(await loop.create_server(self._lane, host, port, backlog=1024))
+        except OSError:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Take no more requests, let those under way finish, hang up on everybody."""
+        for server in self._servers:
+            server.close()
+        self._http.pre_shutdown()
+        await self._lane.close(SHUTDOWN_SECONDS)
+        await self._http.shutdown(SHUTDOWN_SECONDS)
 
 
 async def _until_stopped(node: Node, stop: asyncio.Event) -> BaseException | None:

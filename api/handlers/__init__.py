@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from api.handlers import cluster, health, kv, maintenance, watch
-from api.http import Routes
+from api.http import Routes, with_old_paths
 
-ROUTES = Routes(
-    unary={**kv.UNARY, **maintenance.UNARY, **cluster.UNARY},
-    streams={**watch.STREAMS},
-    pages={**health.PAGES},
+ROUTES = with_old_paths(
+    Routes(
+        unary={**kv.UNARY, **maintenance.UNARY, **cluster.UNARY},
+        streams=watch.STREAMS,
+        pages=health.PAGES,
+    )
 )
