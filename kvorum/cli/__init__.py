@@ -1,0 +1,1 @@
+"""The command line: etcdctl's commands, flags and output, and ``serve``."""
