@@ -8,30 +8,29 @@ from aiohttp import StreamReader, web
 
 from api.errors import BodyStalled, MessageTooLarge
 
-STALL_SECONDS = 10.0
-"""A body of which nothing arrives for this long is given up."""
 
-
-async def read_body(request: web.BaseRequest, max_bytes: int, grpc_limit: int) -> bytes:
-    """The whole body. Raises MessageTooLarge as soon as it exceeds ``max_bytes``, BodyStalled
-    when it stops coming. ``grpc_limit`` is the limit that the message names."""
+async def read_body(
+    request: web.BaseRequest, *, max_bytes: int, stall_seconds: float, named_limit: int
+) -> bytes:
+    """The whole body. Raises MessageTooLarge as soon as it exceeds ``max_bytes`` (the message
+    names ``named_limit``), BodyStalled when nothing comes for ``stall_seconds``."""
     content = request.content
     declared = request.content_length
     if declared is not None and declared > max_bytes:
-        raise MessageTooLarge(declared, grpc_limit)
+        raise MessageTooLarge(declared, named_limit)
     if content.is_eof():
         # The usual case: head and body came in one packet, so there is nothing to wait for.
         body = content.read_nowait()
         if len(body) > max_bytes:
-            raise MessageTooLarge(len(body), grpc_limit)
+            raise MessageTooLarge(len(body), named_limit)
         return body
     invite_body(request)
     chunks: list[bytes] = []
     size = 0
-    while chunk := await next_chunk(content, STALL_SECONDS):
+    while chunk := await _next_chunk(content, stall_seconds):
         size += len(chunk)
         if size > max_bytes:
-            raise MessageTooLarge(size, grpc_limit)
+            raise MessageTooLarge(size, named_limit)
         chunks.append(chunk)
     return b"".join(chunks)
 
@@ -42,7 +41,7 @@ def invite_body(request: web.BaseRequest) -> None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
-async def next_chunk(content: StreamReader, stall_seconds: float) -> bytes:
+async def _next_chunk(content: StreamReader, stall_seconds: float) -> bytes:
     """What has arrived, b"" at the end."""
     try:
         async with asyncio.timeout(stall_seconds):

@@ -36,6 +36,9 @@ class ServerConfig:
     max_txn_ops: int = 128
     max_request_bytes: int = 1_572_864
     watch_progress_notify_interval: int = 600_000
+    # How long a client may take over a request: idle or in the middle of its head, and in its body.
+    http_idle_timeout: int = 75_000
+    http_body_timeout: int = 10_000
     log_level: str = "info"
 
     def __post_init__(self) -> None:
@@ -54,6 +57,8 @@ class ServerConfig:
             (self.max_txn_ops, "--max-txn-ops", 1),
             (self.max_request_bytes, "--max-request-bytes", 1),
             (self.watch_progress_notify_interval, "--watch-progress-notify-interval", 100),
+            (self.http_idle_timeout, "--http-idle-timeout", 1),
+            (self.http_body_timeout, "--http-body-timeout", 1),
         ):
             if value < least:
                 raise ConfigError(f"{flag} is {value}: expected {least} or more.")

@@ -42,6 +42,7 @@ class Context:
     service: Service
     encoder: Encoder
     max_request_bytes: int
+    body_stall_seconds: float
 
 
 Handler = Callable[[Context, web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -89,8 +90,13 @@ class Dispatcher:
             return error_response(error)
 
     async def _call(self, call: Unary, request: web.BaseRequest) -> web.Response:
-        body = await read_body(request, self._max_body, self._grpc_limit)
         context = self._context
+        body = await read_body(
+            request,
+            max_bytes=self._max_body,
+            stall_seconds=context.body_stall_seconds,
+            named_limit=self._grpc_limit,
+        )
         answer = await call(context.service, context.encoder, body)
         return web.Response(body=answer, headers=GRPC_JSON)
 

@@ -32,8 +32,6 @@ from raft.wal.wal import WalCorrupt, WalFailed, WrongIdentity
 log = logging.getLogger("kvorum")
 F = TypeVar("F", bound=Callable[..., Any])
 
-IDLE_SECONDS = 75.0
-"""A connection that sends no complete request head for this long is closed."""
 HEAD_LINE_BYTES_MAX = 8190
 SHUTDOWN_SECONDS = 3.0
 _REFUSALS = (StartRefused, StateFault, WalCorrupt, WalFailed, WrongIdentity, InvariantViolated, OSError)
@@ -68,6 +66,16 @@ _D = ServerConfig()
     "--watch-progress-notify-interval",
     _D.watch_progress_notify_interval,
     "Milliseconds between progress notifications of idle watches.",
+)
+@_option(
+    "--http-idle-timeout",
+    _D.http_idle_timeout,
+    "Milliseconds until a client without a request is hung up on.",
+)
+@_option(
+    "--http-body-timeout",
+    _D.http_body_timeout,
+    "Milliseconds a request's body may stop coming in the middle.",
 )
 @_option(
     "--log-level", _D.log_level, "How much to log.", type=click.Choice(["debug", "info", "warning", "error"])
@@ -153,16 +161,20 @@ async def _run(config: ServerConfig) -> int:
 class Listener:
     """The sockets that clients connect to: the fast lane, and aiohttp behind it."""
 
-    def __init__(self, node: Node, idle_seconds: float = IDLE_SECONDS) -> None:
+    def __init__(self, node: Node) -> None:
         self._node = node
+        config = node.config
+        idle_seconds = config.http_idle_timeout / 1000
         encoder = Encoder(node.cluster_id, node.member_id)
-        context = Context(node.service, encoder, node.config.max_request_bytes)
+        context = Context(node.service, encoder, config.max_request_bytes, config.http_body_timeout / 1000)
         self._http = web.Server(
             Dispatcher(context, ROUTES).handle,
             handler_cancellation=True,
             access_log=None,
             # aiohttp counts this from the connection's start too: a head that never ends is cut off.
             keepalive_timeout=idle_seconds,
+            # How long the rest of a refused body is read, so that its sender gets to the answer.
+            lingering_time=config.http_body_timeout / 1000,
             max_line_size=HEAD_LINE_BYTES_MAX,
             max_field_size=HEAD_LINE_BYTES_MAX,
             # A body is taken as it comes; what says to be compressed is not JSON.

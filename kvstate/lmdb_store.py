@@ -60,7 +60,7 @@ class LmdbStore:
 
     @property
     def size_in_use_bytes(self) -> int:
-        pages = 0
+        pages = 2  # LMDB's own
         for database in (*self._databases.values(), self._keys.overflow):
             stat = self._reader.stat(database)
             pages += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.common.servers import Server, running, start_etcd, start_kvorum
+from tests.common.servers import Server, running, start_kvorum
 
 settings.register_profile(
     "kvorum", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -19,11 +19,4 @@ settings.load_profile("kvorum")
 def kvorum_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A node that tests of the whole session share: use keys of your own."""
     with running(start_kvorum(tmp_path_factory.mktemp("kvorum"))) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def etcd_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Real etcd, likewise."""
-    with running(start_etcd(tmp_path_factory.mktemp("etcd"))) as server:
         yield server

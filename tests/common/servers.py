@@ -68,9 +68,7 @@ class Server:
             raise AssertionError(f"the server did not stop:\n{self.log.read_text()}") from None
 
 
-def start_kvorum(
-    directory: Path, *flags: str, port: int | None = None, prefix: Sequence[str] = ()
-) -> Server:
+def start_kvorum(directory: Path, *flags: str, port: int | None = None, prefix: Sequence[str] = ()) -> Server:
     """A node with its data in ``directory``; ``prefix`` goes before the command (strace, …)."""
     port = port or free_port()
     url = f"http://127.0.0.1:{port}"

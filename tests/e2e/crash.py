@@ -99,9 +99,7 @@ class CrashTest:
         server = self._start(KEEP_LOG)
         try:
             current = current_revision(server.port)
-            self.history.check_events(
-                events_after(server.port, self.history.verified_to, current), current
-            )
+            self.history.check_events(events_after(server.port, self.history.verified_to, current), current)
             if replay:
                 state = int(call(server.port, "/v3/maintenance/hash", {})["hash"])
                 expected = self.replica.machine.hash()
@@ -215,7 +213,9 @@ def main() -> None:
     parser.add_argument("--cutting-rounds", type=int, default=20, help="kills with the log cut all the time")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
     options = parser.parse_args()
-    print(f"crashtest --rounds {options.rounds} --cutting-rounds {options.cutting_rounds} --seed {options.seed}")
+    print(
+        f"crashtest --rounds {options.rounds} --cutting-rounds {options.cutting_rounds} --seed {options.seed}"
+    )
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="kvorum-crashtest-") as directory:
         test = CrashTest(Path(directory), options.seed)
@@ -225,8 +225,8 @@ def main() -> None:
         print(
             f"{options.rounds + options.cutting_rounds} kills in {time.monotonic() - started:.0f} s:"
             f" {len(test.history.acknowledged)} acknowledged writes, all there with their revisions;"
-            f" {test.history.verified_to - 1} revisions without a gap; hash = replay after each kill with the log"
-            f" kept; tails spoiled: {test.spoiled}; damage in the middle refused {test.refused} times"
+            f" {test.history.verified_to - 1} revisions without a gap; hash = replay after each kill with"
+            f" the log kept; tails spoiled: {test.spoiled}; damage in the middle refused {test.refused} times"
         )
 
 

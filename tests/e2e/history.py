@@ -49,7 +49,8 @@ class History:
             expected += 1
             if revision in self.acknowledged:
                 assert self.acknowledged[revision] == (key, value), (
-                    f"revision {revision} was acknowledged as {self.acknowledged[revision]}, but holds {(key, value)}"
+                    f"revision {revision} was acknowledged as {self.acknowledged[revision]},"
+                    f" but holds {(key, value)}"
                 )
             else:
                 assert self.unknown.pop(value, None) == key, (
