@@ -75,6 +75,12 @@ class Writer(threading.Thread):
 
     def run(self) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
+        try:
+            self._write_until_refused(connection)
+        finally:
+            connection.close()
+
+    def _write_until_refused(self, connection: http.client.HTTPConnection) -> None:
         while True:
             key = b"key/%d" % self._random.randrange(200)
             value = b"%d-%s" % (self._number, self._random.randbytes(12).hex().encode())
