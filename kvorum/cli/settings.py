@@ -1,0 +1,60 @@
+"""What every command is told by the global flags, and how commands fail."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+import click
+
+from kvorum.gateway import Gateway, Tls
+
+EXIT_ERROR, EXIT_BAD_CONNECTION, EXIT_INVALID_INPUT = 1, 2, 3
+EXIT_BAD_FEATURE, EXIT_INTERRUPTED, EXIT_BAD_ARGUMENTS = 4, 5, 128
+FORMATS = ("simple", "json", "fields", "table")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
+
+
+class Failure(click.ClickException):
+    """Ends the command: ``Error: message`` on stderr and an exit code of etcdctl's."""
+
+    def __init__(self, message: str, exit_code: int = EXIT_ERROR) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]  # click declares it on the class, and reads it here
+
+
+@dataclass(frozen=True)
+class Settings:
+    endpoints: tuple[str, ...]
+    write_out: str
+    hex: bool
+    dial_timeout: float
+    command_timeout: float
+    tls: Tls
+
+    def gateway(self, endpoint: str | None = None) -> Gateway:
+        return Gateway(
+            [endpoint] if endpoint else self.endpoints,
+            dial_timeout=self.dial_timeout,
+            command_timeout=self.command_timeout,
+            tls=self.tls,
+        )
+
+    def with_endpoints(self, endpoints: tuple[str, ...]) -> Settings:
+        return replace(self, endpoints=endpoints)
+
+
+def current() -> Settings:
+    """The settings of the command being run."""
+    settings = click.get_current_context().find_object(Settings)
+    assert settings is not None
+    return settings
+
+
+def seconds(ctx: click.Context, param: click.Parameter, value: str) -> float:
+    """A duration as Go writes it: 5s, 500ms."""
+    match = _DURATION.fullmatch(value)
+    if match is None:
+        raise click.BadParameter(f"{value!r} is no duration: expected one such as 5s or 500ms")
+    return float(match[1]) * _UNITS[match[2]]

@@ -1,0 +1,134 @@
+"""watch: prints each change as it comes, and may run a command for it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import click
+
+from kvorum.cli import kv, output
+from kvorum.cli.settings import (
+    EXIT_BAD_ARGUMENTS,
+    EXIT_INTERRUPTED,
+    Failure,
+    Settings,
+    current,
+)
+
+_COMMAND = "kvorum.watch.command"
+COMPACTED = "etcdserver: mvcc: required revision has been compacted"
+
+
+class _WatchCommand(click.Command):
+    """What stands behind ``--`` is a command to run, not arguments."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if "--" in args:
+            at = args.index("--")
+            args, ctx.meta[_COMMAND] = args[:at], args[at + 1 :]
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=_WatchCommand)
+@click.argument("arguments", nargs=-1, metavar="KEY [RANGE_END] [-- COMMAND...]")
+@click.option("--prefix", is_flag=True, help="Watch all keys with this prefix.")
+@click.option("--rev", default=0, help="Revision to start watching at.")
+@click.option("--prev-kv", is_flag=True, help="Show the value before each change.")
+@click.option("--progress-notify", is_flag=True, help="Show progress notifications of the server.")
+def watch(arguments: kv.Arguments, prefix: bool, rev: int, prev_kv: bool, progress_notify: bool) -> None:
+    """Watch a key, a range or a prefix, and print its changes.
+
+    Behind -- may stand a command that is run for each change, with the change in ETCD_WATCH_KEY,
+    ETCD_WATCH_VALUE, ETCD_WATCH_EVENT_TYPE and ETCD_WATCH_REVISION.
+    """
+    settings = current()
+    command: list[str] = click.get_current_context().meta.get(_COMMAND, [])
+    arguments = arguments or _arguments_from_environment()
+    if not 1 <= len(arguments) <= 2:
+        raise Failure("bad number of arguments", EXIT_BAD_ARGUMENTS)
+    output.refuse_table(settings)
+    create = {
+        **kv.key_range(arguments, prefix=prefix, from_key=False),
+        "start_revision": str(rev),
+        "prev_kv": prev_kv,
+        "progress_notify": progress_notify,
+    }
+    with settings.gateway() as gateway:
+        for response in gateway.stream("/v3/watch", {"create_request": create}):
+            _handle(response, settings, command)
+    raise Failure("watch is canceled by the server", EXIT_INTERRUPTED)
+
+
+def _arguments_from_environment() -> kv.Arguments:
+    for prefix in ("KVORUM", "ETCDCTL"):
+        if key := os.environ.get(f"{prefix}_WATCH_KEY"):
+            end = os.environ.get(f"{prefix}_WATCH_RANGE_END")
+            return (key, end) if end else (key,)
+    return ()
+
+
+def _handle(response: dict[str, Any], settings: Settings, command: list[str]) -> None:
+    if response.get("canceled"):
+        reason = response.get("cancel_reason") or (COMPACTED if "compact_revision" in response else "")
+        print(f"watch was canceled ({reason})", file=sys.stderr)
+        raise Failure("watch is canceled by the server", EXIT_INTERRUPTED)
+    if response.get("created"):
+        return
+    events = response.get("events", [])
+    if settings.write_out == "json":
+        _show_json(response)
+    elif settings.write_out == "fields":
+        _show_fields(response, events)
+    elif not events:
+        output.write(f"progress notify: {response['header'].get('revision', 0)}\n")
+    for event in events:
+        if settings.write_out == "simple":
+            _show_simple(event, settings)
+        if command:
+            _run(command, event)
+
+
+def _show_simple(event: dict[str, Any], settings: Settings) -> None:
+    kind = event.get("type", "PUT").encode() + b"\n"
+    previous = [event["prev_kv"]] if "prev_kv" in event else []
+    output.write(kind + output.simple_kvs([*previous, event["kv"]], settings))
+
+
+def _show_json(response: dict[str, Any]) -> None:
+    shown = {
+        "Header": output.as_go(response["header"]),
+        "Events": output.as_go(response.get("events", [])),
+        "CompactRevision": int(response.get("compact_revision", 0)),
+        "Canceled": False,
+        "Created": False,
+    }
+    output.write_json(shown)
+
+
+def _show_fields(response: dict[str, Any], events: list[dict[str, Any]]) -> None:
+    lines = output.header_fields(response["header"])
+    for event in events:
+        lines.append(f'"Type" : {event.get("type", "PUT")}')
+        if "prev_kv" in event:
+            lines += output.kv_fields(event["prev_kv"], "Prev")
+        lines += output.kv_fields(event["kv"])
+    output.write_lines(lines)
+
+
+def _run(command: list[str], event: dict[str, Any]) -> None:
+    change = {
+        "ETCD_WATCH_REVISION": str(event["kv"]["mod_revision"]),
+        "ETCD_WATCH_EVENT_TYPE": output.go_quoted(event.get("type", "PUT").encode()),
+        "ETCD_WATCH_KEY": output.go_quoted(output.raw(event["kv"], "key")),
+        "ETCD_WATCH_VALUE": output.go_quoted(output.raw(event["kv"], "value")),
+    }
+    try:
+        ran = subprocess.run(command, env={**os.environ, **change}, check=False)
+    except OSError as error:
+        raise Failure(f"command {command[0]!r} cannot be run: {error}") from None
+    if ran.returncode:
+        print(f"command {command!r} error (exit status {ran.returncode})", file=sys.stderr)
+        raise Failure(f"exit status {ran.returncode}")

@@ -1,0 +1,142 @@
+"""A small blocking client of the JSON gateway: one connection, several endpoints.
+
+Endpoints are tried in turn until one accepts a connection. A request that was sent and not
+answered is not sent again: a write may have been carried out.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from kvorum.errors import ConnectionFailed, KvorumError, ServerError
+
+
+@dataclass(frozen=True)
+class Tls:
+    """How to check the server, and who we are. Empty strings are defaults."""
+
+    cacert: str = ""
+    cert: str = ""
+    key: str = ""
+    skip_verify: bool = False
+
+    def context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=self.cacert or None)
+        if self.skip_verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if self.cert:
+            context.load_cert_chain(self.cert, self.key or None)
+        return context
+
+
+class Gateway:
+    """Times in seconds. Use as a context manager, or ``close``."""
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        *,
+        dial_timeout: float = 2.0,
+        command_timeout: float = 5.0,
+        tls: Tls | None = None,
+    ) -> None:
+        if not endpoints:
+            raise KvorumError("no endpoint is given: expected at least one HOST:PORT")
+        self._endpoints = list(endpoints)
+        self._dial_timeout = dial_timeout
+        self._command_timeout = command_timeout
+        self._tls = tls or Tls()
+        self._connection: http.client.HTTPConnection | None = None
+
+    def __enter__(self) -> Gateway:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def call(self, path: str, message: dict[str, Any]) -> dict[str, Any]:
+        """Raises ServerError with the server's own words, or ConnectionFailed."""
+        response = self._send(path, message)
+        try:
+            body = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise self._unanswered(path, error) from error
+        return _checked(response.status, body)
+
+    def stream(self, path: str, message: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """The results of a streaming call as they come; ends when the server hangs up."""
+        response = self._send(path, message)
+        if response.status != 200:
+            _checked(response.status, response.read())
+        assert self._connection is not None
+        if self._connection.sock is not None:
+            self._connection.sock.settimeout(None)
+        while line := response.readline():
+            frame = json.loads(line)
+            if "error" in frame:
+                raise ServerError(frame["error"]["message"], frame["error"].get("grpc_code", 2))
+            yield frame["result"]
+
+    def _send(self, path: str, message: dict[str, Any]) -> http.client.HTTPResponse:
+        connection = self._connection or self._connect()
+        body = json.dumps(message).encode()
+        try:
+            connection.request("POST", path, body, {"Content-Type": "application/json"})
+            return connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            raise self._unanswered(path, error) from error
+
+    def _connect(self) -> http.client.HTTPConnection:
+        failures = []
+        for endpoint in self._endpoints:
+            try:
+                connection = self._open(endpoint)
+                connection.connect()
+            except (OSError, ValueError) as error:
+                failures.append(f"{endpoint}: {error}")
+                continue
+            connection.sock.settimeout(self._command_timeout)
+            self._connection = connection
+            return connection
+        raise ConnectionFailed(f"cannot connect to {'; '.join(failures)}", maybe_done=False)
+
+    def _open(self, endpoint: str) -> http.client.HTTPConnection:
+        parts = urlsplit(endpoint if "://" in endpoint else f"http://{endpoint}")
+        if not parts.hostname or parts.scheme not in ("http", "https"):
+            raise ValueError("expected HOST:PORT or http(s)://HOST:PORT")
+        port = parts.port or 2379
+        if parts.scheme == "https":
+            return http.client.HTTPSConnection(
+                parts.hostname, port, timeout=self._dial_timeout, context=self._tls.context()
+            )
+        return http.client.HTTPConnection(parts.hostname, port, timeout=self._dial_timeout)
+
+    def _unanswered(self, path: str, error: Exception) -> ConnectionFailed:
+        self.close()
+        reason = "no answer within the command timeout" if isinstance(error, TimeoutError) else str(error)
+        reason = reason or "the server hung up"
+        return ConnectionFailed(f"{path}: {reason}; it is unknown whether it was done", maybe_done=True)
+
+
+def _checked(status: int, body: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        text = body.decode("utf-8", "replace").strip()
+        raise ServerError(f"the server answered {status} {text[:200]}") from None
+    if status != 200:
+        raise ServerError(answer.get("error") or answer.get("message", ""), answer.get("code", 2))
+    assert isinstance(answer, dict)
+    return answer
