@@ -12,13 +12,14 @@ class ProgressState(enum.Enum):
 
 
 class Progress:
-    __slots__ = ("_inflight", "inflight_max", "match_index", "next_index", "paused", "state")
+    __slots__ = ("_inflight", "inflight_max", "match_index", "next_index", "paused", "state", "told_commit")
 
     def __init__(self, next_index: int, inflight_max: int, match_index: int = 0) -> None:
         self.match_index = match_index  # known to be in the follower's durable log
         self.next_index = next_index  # match_index < next_index
         self.state = ProgressState.PROBE
         self.paused = False  # a probe is under way
+        self.told_commit = 0  # the commit index last sent; it may have been lost
         self.inflight_max = inflight_max
         self._inflight: deque[int] = deque()  # last index of each AppendEntries under way, ascending
 

@@ -37,14 +37,20 @@ def send_append(c: Consensus, peer: int) -> None:
             AppendEntries(c.id, peer, c.current_term, previous, prev_log_term, entries, c.log.commit_index)
         )
         progress.sent(entries[-1].index)
+        progress.told_commit = max(progress.told_commit, min(c.log.commit_index, entries[-1].index))
 
 
 def broadcast_heartbeat(c: Consensus) -> None:
-    ctx = c.pending_reads.newest_ctx
     for peer in c.peers:
-        # A follower may hold conflicting entries beyond its match index: they are not committed.
-        commit_index = min(c.log.commit_index, c.progress[peer].match_index)
-        c.send(Heartbeat(c.id, peer, c.current_term, commit_index, ctx))
+        _send_heartbeat(c, peer)
+
+
+def _send_heartbeat(c: Consensus, peer: int) -> None:
+    progress = c.progress[peer]
+    # A follower may hold conflicting entries beyond its match index: they are not committed.
+    commit_index = min(c.log.commit_index, progress.match_index)
+    progress.told_commit = max(progress.told_commit, commit_index)
+    c.send(Heartbeat(c.id, peer, c.current_term, commit_index, c.pending_reads.newest_ctx))
 
 
 def on_append_entries(c: Consensus, m: AppendEntries) -> None:
@@ -98,6 +104,7 @@ def on_append_entries_response(c: Consensus, m: AppendEntriesResponse) -> None:
         if progress.succeeded(m.index):
             maybe_commit(c)
         send_append(c, m.source)
+        tell_commit(c, m.source)
         return
     # §5.3: decrement next_index and retry, skipping at once all that cannot agree.
     agreed = c.log.agreement_hint(m.hint_index, m.hint_term)
@@ -126,8 +133,13 @@ def maybe_commit(c: Consensus) -> None:
     if first_of_term:
         reads.release_waiting(c)
     for peer in c.peers:
-        # Followers learn the new commit index with the next entries, or by this.
-        progress = c.progress[peer]
-        if progress.next_index > c.log.last_index:
-            commit_index = min(index, progress.match_index)
-            c.send(Heartbeat(c.id, peer, c.current_term, commit_index, c.pending_reads.newest_ctx))
+        tell_commit(c, peer)
+
+
+def tell_commit(c: Consensus, peer: int) -> None:
+    """Let a follower that has all entries know that more of them are committed, rather than with
+    the next entries or heartbeat."""
+    progress = c.progress[peer]
+    commit_index = min(c.log.commit_index, progress.match_index)
+    if progress.told_commit < commit_index and progress.next_index > c.log.last_index:
+        _send_heartbeat(c, peer)
