@@ -18,8 +18,6 @@ class File(Protocol):
     def write_at(self, offset: int, data: bytes) -> None:
         """Write all of ``data``; OSError if that is not possible."""
 
-    def truncate(self, size: int) -> None: ...
-
     def sync(self) -> None:
         """Data and size are durable when this returns (fdatasync)."""
 
@@ -37,8 +35,6 @@ class Filesystem(Protocol):
 
     def create(self, path: Path) -> File:
         """A new empty file; replaces one that is there."""
-
-    def open(self, path: Path) -> File: ...
 
     def rename(self, source: Path, target: Path) -> None: ...
 
@@ -59,9 +55,6 @@ class RealFile:
             written = os.pwrite(self._descriptor, view, offset)
             view = view[written:]
             offset += written
-
-    def truncate(self, size: int) -> None:
-        os.ftruncate(self._descriptor, size)
 
     def sync(self) -> None:
         os.fdatasync(self._descriptor)
@@ -88,9 +81,6 @@ class RealFilesystem:
 
     def create(self, path: Path) -> RealFile:
         return RealFile(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
-
-    def open(self, path: Path) -> RealFile:
-        return RealFile(os.open(path, os.O_RDWR | os.O_CLOEXEC))
 
     def rename(self, source: Path, target: Path) -> None:
         os.rename(source, target)

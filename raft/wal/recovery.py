@@ -69,7 +69,7 @@ class Log:
     segments: list[SegmentInfo] = field(default_factory=list)
     chain: int = 0
     end: int = 0  # where the last segment's valid part ends
-    last_frame: bytes = b""  # the last frame of the last segment, empty if it has only a header
+    tail: bytes = b""  # the last segment up to there
     cut: TornTail | None = None
 
     @property
@@ -104,15 +104,14 @@ def _read_segment(log: Log, path: Path, data: bytes, *, last: bool) -> None:
         log.base, log.hard_state = header.base, header.hard_state
     info = SegmentInfo(path, header, 0)
     log.segments.append(info)
-    offset, log.chain, log.last_frame = frame.size, frame.checksum, b""
+    offset, log.chain = frame.size, frame.checksum
     while isinstance(found := decode_frame(data, offset, header.marker), Frame):
         if found.chain != log.chain:
             raise WalCorrupt(path, offset, "the frame does not follow the one before it")
         _replay(log, info, found, offset)
         log.chain = found.checksum
-        log.last_frame = data[offset : offset + found.size]
         offset += found.size
-    log.end = offset
+    log.end, log.tail = offset, data[:offset]
     rest = data[offset:]
     later = find_frame(data, offset, header.marker)
     if later is not None:

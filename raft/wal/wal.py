@@ -91,7 +91,7 @@ class Wal:
                 " its own --data-dir, or the peer URLs and token it was first started with."
             )
         wal = cls(filesystem, directory, segment_bytes, log)
-        wal._prepare(identity, log.last_frame)
+        wal._prepare(identity, log.tail)
         return wal, Recovered(log.hard_state, log.base, log.entries, log.cut)
 
     @property
@@ -164,7 +164,7 @@ class Wal:
             self._file.close()
             self._file = None
 
-    def _prepare(self, identity: bytes, last_frame: bytes) -> None:
+    def _prepare(self, identity: bytes, tail: bytes) -> None:
         """Make the directory ready for the next write: remove what an interrupted one left."""
         if TEMPORARY_NAME in self._filesystem.list_directory(self._directory):
             self._filesystem.remove(self._directory / TEMPORARY_NAME)
@@ -172,14 +172,17 @@ class Wal:
             header = Header(new_marker(self._filesystem), 1, self._last, self._hard_state, identity)
             self._start_segment(header)
             return
-        self._file = self._filesystem.open(self._segments[-1].path)
-        # If its fdatasync failed, the last frame may be in the page cache only, marked clean: it can
-        # be read, but no sync would write it. Writing it once more makes it durable before it counts.
-        self._file.write_at(self._end - len(last_frame), last_frame)
-        # What lies behind the last frame must be gone for good before anything is written
-        # there, or bytes of an old unfinished write could one day be taken for a later frame.
-        self._file.truncate(self._end)
+        # The last segment is written anew, for two reasons. If its last fdatasync failed, its last
+        # frame may be in the page cache only, marked clean: it can be read, but no sync would
+        # write it. And what lies behind that frame must be gone for good, or bytes of an unfinished
+        # write could one day be taken for a later frame. Not in place: a crash in the middle
+        # of that could spoil what is durable.
+        path = self._segments[-1].path
+        self._file = self._filesystem.create(self._directory / TEMPORARY_NAME)
+        self._file.write_at(0, tail)
         self._file.sync()
+        self._filesystem.rename(self._directory / TEMPORARY_NAME, path)
+        self._filesystem.sync_directory(self._directory)
 
     def _rotate(self) -> None:
         """Go on in a new segment. All of the old one is durable."""
