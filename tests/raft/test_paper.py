@@ -317,6 +317,21 @@ def test_a_deposed_leader_confirms_no_read() -> None:
         cluster.core(1).read_index(8)
 
 
+def test_a_minority_confirms_no_read() -> None:
+    """A leader that reaches fewer than a majority cannot know that nobody replaced it (thesis 6.4)."""
+    cluster = Cluster(5)
+    cluster.elect(1)
+    cluster.cut |= {(a, b) for a in range(1, 6) for b in range(1, 6) if (a <= 2) != (b <= 2)}
+    cluster.core(1).read_index(1)
+    cluster.tick(2)
+    cluster.settle()
+    assert cluster.nodes[1].read_states == []
+    cluster.heal()
+    cluster.tick(2)
+    cluster.settle()
+    assert cluster.nodes[1].read_states == [ReadState(1, cluster.core(1).commit_index)]
+
+
 def test_only_the_leader_takes_proposals() -> None:
     """A follower refuses, and says who leads."""
     cluster = Cluster(3)
