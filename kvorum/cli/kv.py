@@ -37,6 +37,11 @@ def to_bytes(argument: str) -> bytes:
     return argument.encode("utf-8", "surrogateescape")
 
 
+def go_parse_error(text: str) -> str:
+    """Go's words for an integer that is none."""
+    return f"strconv.ParseInt: parsing {output.go_quoted(to_bytes(text))}: invalid syntax"
+
+
 def prefix_end(prefix: bytes) -> bytes:
     """The end of the range of all keys that begin with ``prefix``."""
     stripped = prefix.rstrip(b"\xff")
@@ -98,7 +103,8 @@ def put_request(
     try:
         lease_id = int(lease, 16)
     except ValueError:
-        raise Failure(f"bad lease ID ({lease}), expecting ID in Hex", EXIT_BAD_ARGUMENTS) from None
+        problem = go_parse_error(lease)
+        raise Failure(f"bad lease ID ({problem}), expecting ID in Hex", EXIT_BAD_ARGUMENTS) from None
     return {
         "key": b64(to_bytes(arguments[0])),
         "value": b64(value),
@@ -259,8 +265,7 @@ def compaction(arguments: Arguments, physical: bool) -> None:
     try:
         revision = int(arguments[0])
     except ValueError:
-        quoted = output.go_quoted(to_bytes(arguments[0]))
-        raise Failure(f"strconv.ParseInt: parsing {quoted}: invalid syntax") from None
+        raise Failure(go_parse_error(arguments[0])) from None
     with current().gateway() as gateway:
         gateway.call("/v3/kv/compaction", {"revision": str(revision), "physical": physical})
     output.write(f"compacted revision {revision}\n")

@@ -91,7 +91,7 @@ BODIES = [
 PATHS = [
     "/v3/kv/range",
     "/v3/kv/txn",
-    "/v3/kv/compaction",
+    "/v3/kv/deleterange",
     "/v3/cluster/member/list",
     "/v3/kv/range?a=b",
     "/v3/no",
