@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -216,9 +217,11 @@ def _greet(config: ServerConfig) -> None:
     url = config.listen_client_urls[0]
     print(f"Kvorum serves {', '.join(config.listen_client_urls)}; its data is in {config.data_dir}.")
     print("Try, in another terminal:")
+    # Whoever came by scripts/run has the command in an environment that is not on the path.
+    program = "kvorum" if shutil.which("kvorum") else str(Path(sys.executable).with_name("kvorum"))
     endpoint = "" if url == ServerConfig().listen_client_urls[0] else f" --endpoints {url}"
     for command in ("put greeting hello", "get greeting", "watch --prefix ''"):
-        print(f"  kvorum{endpoint} {command}")
+        print(f"  {program}{endpoint} {command}")
     sys.stdout.flush()
     hosts = [listen_address(one, "--listen-client-urls")[0] for one in config.listen_client_urls]
     if not is_loopback(hosts):

@@ -1,0 +1,9 @@
+"""Raft: a log that several servers agree on, and the disk that keeps each one's promises.
+
+``core`` decides, without I/O: values in, one ``Ready`` out. ``wal`` keeps what was promised,
+``driver`` runs the two with a state machine and a transport, in an order that lets nothing
+leave before it may. ``proposals`` matches answers with who waits for them.
+
+This package knows bytes and peers, never keys or HTTP. What it does not do yet is listed in
+``DESIGN.md``.
+"""
