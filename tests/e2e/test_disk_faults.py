@@ -22,7 +22,8 @@ def need(tool: str) -> str:
     path = shutil.which(tool)
     if path is None:
         if os.environ.get("CI") and shutil.which("apt-get") and os.geteuid() == 0:
-            subprocess.run(["apt-get", "install", "-y", "-qq", tool], check=True, stdout=subprocess.DEVNULL)
+            for step in (["update", "-qq"], ["install", "-y", "-qq", tool]):
+                subprocess.run(["apt-get", *step], check=True, stdout=subprocess.DEVNULL)
             return str(shutil.which(tool))
         pytest.skip(f"{tool} is not installed")
     return path
