@@ -174,7 +174,7 @@ class Node:
 def _lock_directory(data_dir: Path) -> IO[bytes]:
     """Create the data directory and hold its lock, so that no two servers use it at once."""
     try:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        RealFilesystem().make_directory(data_dir)
         lock = (data_dir / "LOCK").open("wb")
     except OSError as error:
         raise StartRefused(f"The data directory {data_dir} cannot be used: {error}.") from error

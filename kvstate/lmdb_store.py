@@ -6,6 +6,7 @@ here, in ``reserve``, while no write is under way.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,11 @@ class LmdbStore:
             long_keys = self._env.open_db(_LONG_KEYS)
         except lmdb.Error as error:
             raise StateFault(f"the state in {directory} cannot be opened: {error}") from error
+        # LMDB syncs its file, but not the name of a file that it has just made.
+        for changed in (directory, directory.parent):
+            descriptor = os.open(changed, os.O_RDONLY | os.O_DIRECTORY)
+            os.fsync(descriptor)
+            os.close(descriptor)
         self._databases = databases
         self._keys = LongKeys(databases[Table.KEYS], long_keys)
         self._map_bytes = map_bytes

@@ -61,7 +61,7 @@ class LongKeys:
             txn.put(path[-1], value, db=self.overflow)
 
     def scan(self, txn: Any, low: bytes, high: bytes | None, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
-        return self._walk(txn, b"", b"", low, high, reverse)
+        return self._walk(txn, low, high, reverse)
 
     def _path(self, txn: Any, key: bytes, create: bool = False) -> list[bytes] | None:
         """The LMDB keys on the way to a long key: its pointers, then its own place. None if a
@@ -100,33 +100,61 @@ class LongKeys:
                     return
             txn.delete(path[depth], db=self.overflow if depth else self.database)
 
-    def _walk(
-        self, txn: Any, namespace: bytes, stem: bytes, low: bytes, high: bytes | None, reverse: bool
-    ) -> Iterator[tuple[bytes, bytes]]:
-        """The keys of one namespace, which all begin with ``stem``, within [low, high)."""
-        skip = len(namespace)
-        with txn.cursor(self.overflow if namespace else self.database) as cursor:
-            if not _seek(cursor, namespace, stem, low, high, reverse):
-                return
-            for stored, value in cursor.iterprev() if reverse else cursor.iternext():
-                if skip and (not stored.startswith(namespace) or stored == _NEXT_NAMESPACE):
-                    return
+    def _walk(self, txn: Any, low: bytes, high: bytes | None, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
+        """The keys within [low, high) in order. Namespaces are walked by a stack of cursors rather
+        than by recursion: a key of a megabyte is thousands of them deep."""
+        stack = [_Level(txn, self.database, b"", b"", low, high, reverse)]
+        while stack:
+            level = stack[-1]
+            descended = False
+            for stored, value in level.entries:
+                skip = level.skip
+                if skip and (not stored.startswith(level.namespace) or stored == _NEXT_NAMESPACE):
+                    break
                 if len(stored) - skip == _POINTER_BYTES:
-                    chunk = stem + stored[skip:-1]
+                    chunk = level.stem + stored[skip:-1]
                     if _is_outside(chunk, low, high, reverse):
-                        return
-                    yield from self._walk(txn, value, chunk, low, high, reverse)
-                    continue
-                key = stem + stored[skip:] if skip else stored
+                        break
+                    stack.append(_Level(txn, self.overflow, value, chunk, low, high, reverse))
+                    descended = True
+                    break
+                key = level.stem + stored[skip:] if skip else stored
                 if high is not None and key >= high:
                     if reverse:
                         continue
-                    return
+                    break
                 if key < low:
                     if reverse:
-                        return
+                        break
                     continue
                 yield key, value
+            if not descended:
+                level.cursor.close()
+                stack.pop()
+
+
+class _Level:
+    """A namespace being walked; all its keys begin with ``stem``."""
+
+    __slots__ = ("cursor", "entries", "namespace", "skip", "stem")
+
+    def __init__(
+        self,
+        txn: Any,
+        database: Any,
+        namespace: bytes,
+        stem: bytes,
+        low: bytes,
+        high: bytes | None,
+        reverse: bool,
+    ) -> None:
+        self.namespace = namespace
+        self.skip = len(namespace)
+        self.stem = stem
+        self.cursor = txn.cursor(database)
+        found = _seek(self.cursor, namespace, stem, low, high, reverse)
+        walk = self.cursor.iterprev if reverse else self.cursor.iternext
+        self.entries: Iterator[tuple[bytes, bytes]] = walk() if found else iter(())
 
 
 def _seek(cursor: Any, namespace: bytes, stem: bytes, low: bytes, high: bytes | None, reverse: bool) -> bool:

@@ -93,6 +93,8 @@ class StateMachine:
             )
             response = self._execute(command, writer)
         except RequestError as error:
+            if not isinstance(command, Compact) and writer.events:
+                raise StateFault(f"a refused command had begun to change the state: {error}") from error
             return ApplyResult(None, error, _NOTHING, self.revision)
         self.revision = writer.current_revision
         self._next_key_id = writer.next_key_id

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right
 
 from kvstate.commands import DeleteRange, Put, Range, RequestOp, SortOrder, SortTarget, Txn
 from kvstate.errors import (
@@ -65,43 +65,77 @@ def _check_ops(txn: Txn, max_txn_ops: int) -> None:
                 raise KeyNotFound
 
 
-def _check_overlaps(ops: Iterable[RequestOp]) -> tuple[dict[bytes, Put], list[DeleteRange]]:
-    """One branch must not change a key twice. Returns its puts by key and the ranges it deletes.
+class _Deleted:
+    """The keys that some deletions cover, as ranges that do not overlap, in order: looking a key up
+    takes a binary search, however many deletions a request has."""
+
+    def __init__(self) -> None:
+        self._lows: list[bytes] = []
+        self._highs: list[bytes] = []
+        self._open_from: bytes | None = None  # from here on without end
+
+    def add(self, delete: DeleteRange) -> None:
+        if delete.range_end == b"\0":
+            start = self._open_from
+            self._open_from = delete.key if start is None else min(start, delete.key)
+        else:
+            self._add(delete.key, delete.range_end or delete.key + b"\0")
+
+    def update(self, other: _Deleted) -> None:
+        for low, high in zip(other._lows, other._highs, strict=True):
+            self._add(low, high)
+        if other._open_from is not None:
+            self.add(DeleteRange(other._open_from, b"\0"))
+
+    def covers(self, put: Put) -> bool:
+        needs_what_was = put.ignore_value or put.ignore_lease
+        if needs_what_was and self._open_from is not None and self._open_from <= put.key:
+            # etcd takes an end of b"\0" as it stands here, so as covering nothing: it accepts this
+            # and then panics in apply.
+            return True
+        place = bisect_right(self._lows, put.key) - 1
+        return place >= 0 and put.key < self._highs[place]
+
+    def _add(self, low: bytes, high: bytes) -> None:
+        if low >= high:
+            return
+        first = bisect_left(self._highs, low)
+        last = bisect_right(self._lows, high)
+        if first < last:
+            low, high = min(low, self._lows[first]), max(high, self._highs[last - 1])
+        self._lows[first:last] = [low]
+        self._highs[first:last] = [high]
+
+
+def _check_overlaps(ops: tuple[RequestOp, ...]) -> tuple[dict[bytes, Put], _Deleted]:
+    """One branch must not change a key twice. Returns its puts by key, and what it deletes.
 
     Puts of a nested transaction's two branches exclude each other, so they may share keys.
     """
-    ops = tuple(ops)
-    deletes = [op for op in ops if isinstance(op, DeleteRange)]
+    deleted = _Deleted()
+    for op in ops:
+        if isinstance(op, DeleteRange):
+            deleted.add(op)
     puts: dict[bytes, Put] = {}
     for op in ops:
         if not isinstance(op, Txn):
             continue
-        then_puts, then_deletes = _check_overlaps(op.success)
-        else_puts, else_deletes = _check_overlaps(op.failure)
-        _check_against(then_puts, puts, deletes)
-        _check_against(else_puts, puts, deletes)
+        then_puts, then_deleted = _check_overlaps(op.success)
+        else_puts, else_deleted = _check_overlaps(op.failure)
+        _check_against(then_puts, puts, deleted)
+        _check_against(else_puts, puts, deleted)
         puts |= then_puts | else_puts
-        deletes += then_deletes
-        deletes += else_deletes
+        deleted.update(then_deleted)
+        deleted.update(else_deleted)
     for op in ops:
         if isinstance(op, Put):
-            _check_against({op.key: op}, puts, deletes)
+            _check_against({op.key: op}, puts, deleted)
             puts[op.key] = op
-    return puts, deletes
+    return puts, deleted
 
 
-def _check_against(new: dict[bytes, Put], puts: dict[bytes, Put], deletes: list[DeleteRange]) -> None:
-    if not new.keys().isdisjoint(puts):
+def _check_against(new: dict[bytes, Put], puts: dict[bytes, Put], deleted: _Deleted) -> None:
+    if any(key in puts for key in new):
         raise DuplicateKey
-    if any(_collides(delete, put) for delete in deletes for put in new.values()):
+    if any(deleted.covers(put) for put in new.values()):
         raise DuplicateKey
-
-
-def _collides(delete: DeleteRange, put: Put) -> bool:
-    if not delete.range_end:
-        return delete.key == put.key
-    if delete.range_end == b"\0" and (put.ignore_value or put.ignore_lease):
-        # It needs what the deletion takes away. etcd accepts this and then panics in apply.
-        return delete.key <= put.key
-    # As in etcd, an end of b"\0" is otherwise compared as it is: it covers nothing.
-    return delete.key <= put.key < delete.range_end

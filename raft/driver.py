@@ -6,7 +6,7 @@ something to do and always goes the same way:
     core ← what came in: proposals as one batch, reads as one round
     ready = core.ready()
     transport.send(ready.messages)              these promise nothing, they leave at once
-    wal.write(...) with its fdatasync, in a thread   one at a time; what arrives meanwhile is the next batch
+    wal.write(...) and its fdatasync, in a thread    one at a time; what arrives meanwhile is the next batch
     machine.apply(ready.committed_entries)      while the disk works
     …the disk is done:
     transport.send(ready.messages_after_persist)
@@ -422,9 +422,13 @@ class Driver:
         now = self._loop.time()
         self._proposals.expire(TimedOut("the proposal got no answer in time"))
         self._expire_reads(now)
-        if now - self._flushed_at >= self.settings.flush_interval:
-            self._flush()
-        self.core.tick()
+        try:
+            if now - self._flushed_at >= self.settings.flush_interval:
+                self._flush()
+            self.core.tick()
+        except Exception as error:
+            self._fail(error)
+            return
         self._schedule()
 
     def _expire_reads(self, now: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from kvstate.backend import Backend, MemoryStore, Table
 from kvstate.codec import VERSION, decode, encode
-from kvstate.commands import Compact, Compare, DeleteRange, Put, Range, Txn
+from kvstate.commands import Compact, Compare, DeleteRange, Put, Range, SortOrder, Txn
 from kvstate.errors import DuplicateKey, EmptyKey, KeyNotFound, RequestError, StateFault, TooManyOps
 from kvstate.lmdb_store import LmdbStore
 from kvstate.machine import StateMachine
@@ -185,3 +186,63 @@ def test_compacted_keys_leave_nothing() -> None:
     assert [key for key, _ in backend.scan(Table.KEYS)] == [b"other"]
     assert len(list(backend.scan(Table.REVISIONS))) == 1
     assert list(backend.scan(Table.HISTORY)) == []
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_key_of_a_megabyte(reverse: bool, tmp_path: Path) -> None:
+    """A key as long as a request may be is found, walked over and removed like any other."""
+    machine = StateMachine(Backend(LmdbStore(tmp_path)))
+    huge = b"k" * 1_500_000
+    for index, key in enumerate((b"a", huge, huge + b"1", b"z"), start=1):
+        machine.apply(index, 1, encode(Put(key, b"v"), user="", wall_clock_ms=0))
+    machine.freeze()
+    machine.write_frozen()
+    machine.release_frozen()
+    order = SortOrder.DESCEND if reverse else SortOrder.ASCEND
+    found = [kv.key for kv in machine.range(Range(b"\0", b"\0", sort_order=order)).kvs]
+    assert found == sorted([b"a", huge, huge + b"1", b"z"], reverse=reverse)
+    result = machine.apply(5, 1, encode(DeleteRange(b"k", b"l"), user="", wall_clock_ms=0))
+    assert result.response.deleted == 2
+    machine.close()
+
+
+def test_checking_a_transaction_takes_time_in_proportion() -> None:
+    """A transaction made to have as many puts and deletions as the limits allow does not hold the
+    server up: three levels of 42 operations are 74,088."""
+
+    def nested(depth: int, number: list[int]) -> tuple:
+        ops = []
+        for _ in range(42):
+            number[0] += 1
+            name = b"%08d" % number[0]
+            if depth:
+                ops.append(Txn(success=nested(depth - 1, number)))
+            else:
+                ops.append(
+                    Put(b"p" + name) if number[0] % 2 else DeleteRange(b"d" + name, b"d" + name + b"x")
+                )
+        return tuple(ops)
+
+    txn = Txn(success=nested(2, [0]))
+    started = time.process_time()
+    check_txn(txn, 128)
+    assert time.process_time() - started < 3
+
+
+@given(
+    st.lists(st.tuples(st.binary(max_size=2), st.one_of(st.just(b""), st.binary(min_size=1, max_size=2)))),
+    st.binary(max_size=2),
+)
+def test_deletions_cover_what_comparing_says(deletions: list[tuple[bytes, bytes]], key: bytes) -> None:
+    """A put collides with a deletion exactly if comparing it with each of them says so."""
+    txn = Txn(success=(*(DeleteRange(low or b"x", high) for low, high in deletions), Put(key or b"x")))
+    covered = any(
+        op.key == (key or b"x") if not op.range_end else op.key <= (key or b"x") < op.range_end
+        for op in txn.success
+        if isinstance(op, DeleteRange)
+    )
+    if covered:
+        with pytest.raises(DuplicateKey):
+            check_txn(txn, 1000)
+    else:
+        check_txn(txn, 1000)
