@@ -138,8 +138,10 @@ class FastConnection(asyncio.Protocol):
         self._lane = lane
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
+        self._position = 0  # up to here the buffer was taken
         self.task: asyncio.Task[bytes] | None = None
         self._writable = True
+        self._paused = False  # no more is read for now
         self._idle_since = 0.0
         self._idle_check: asyncio.TimerHandle | None = None
 
@@ -154,18 +156,21 @@ class FastConnection(asyncio.Protocol):
         self._transport = None
 
     def data_received(self, data: bytes) -> None:
-        self._buffer = self._buffer + data if self._buffer else data
-        if self.task is None:
+        self._buffer = self._rest() + data if self._has_more() else data
+        self._position = 0
+        if self.task is None and self._writable:
             self._take_request()
         elif len(self._buffer) > BUFFER_BYTES_MAX and self._transport is not None:
+            # Whoever asks without reading the answers, or faster than they come, waits.
             self._transport.pause_reading()
+            self._paused = True
 
     def pause_writing(self) -> None:
         self._writable = False
 
     def resume_writing(self) -> None:
         self._writable = True
-        if self.task is None and self._buffer:
+        if self.task is None and self._has_more():
             self._take_request()
 
     def hang_up(self) -> None:
@@ -174,9 +179,9 @@ class FastConnection(asyncio.Protocol):
 
     def _take_request(self) -> None:
         """Answer the request at the front of the buffer, or hand the connection over."""
-        buffer = self._buffer
-        end = buffer.find(b"\r\n\r\n", 0, HEAD_BYTES_MAX)
-        known = self._lane.recognise(buffer[:end]) if end > 0 else None
+        buffer, start = self._buffer, self._position
+        end = buffer.find(b"\r\n\r\n", start, start + HEAD_BYTES_MAX)
+        known = self._lane.recognise(buffer[start:end]) if end > 0 else None
         if known is None:
             self._hand_over()
             return
@@ -185,7 +190,7 @@ class FastConnection(asyncio.Protocol):
         if len(buffer) < body_end:
             self._hand_over()
             return
-        self._buffer = buffer[body_end:]
+        self._position = body_end
         self.task = self._lane.loop.create_task(self._lane.answer(call, buffer[body_start:body_end]))
         self.task.add_done_callback(self._answered)
 
@@ -199,17 +204,32 @@ class FastConnection(asyncio.Protocol):
             return
         transport.write(task.result())
         self._idle_since = self._lane.loop.time()
-        if self._buffer:
-            transport.resume_reading()
-            if self._writable:
-                self._take_request()
+        if not self._has_more():
+            self._buffer, self._position = b"", 0
+        elif self._writable:
+            self._take_request()
+        if self._paused and len(self._buffer) - self._position <= BUFFER_BYTES_MAX:
+            self._resume_reading()
+
+    def _resume_reading(self) -> None:
+        if self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+
+    def _has_more(self) -> bool:
+        return self._position < len(self._buffer)
+
+    def _rest(self) -> bytes:
+        return self._buffer[self._position :]
 
     def _hand_over(self) -> None:
         """From here on the connection is aiohttp's."""
-        transport, buffer = self._transport, self._buffer
+        transport, buffer = self._transport, self._rest()
         assert transport is not None
+        if self._paused:
+            self._resume_reading()
         self._leave_lane()
-        self._transport, self._buffer = None, b""
+        self._transport, self._buffer, self._position = None, b"", 0
         successor = self._lane.fallback()
         transport.set_protocol(successor)
         successor.connection_made(transport)

@@ -6,6 +6,7 @@ import http.client
 import json
 import re
 import socket
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 
 from api.fast_lane import BODY_BYTES_MAX, plain_head
 from api.schema.splitter import JsonSplitter
-from tests.common.servers import Server
+from tests.common.servers import Server, running, start_kvorum
+from tests.e2e.history import call
+from tests.e2e.test_server import resident_bytes
 
 PLAIN = b"POST /v3/kv/put HTTP/1.1\r\nHost: x\r\nContent-Length: 5"
 
@@ -169,6 +172,20 @@ def test_a_request_in_two_packets(kvorum_server: Server, cut: int) -> None:
         stream = sock.makefile("rb")
         assert b"revision" in read_response(stream)
         stream.close()
+
+
+def test_a_client_that_reads_no_answers_is_not_read_either(tmp_path: Path) -> None:
+    """Who asks and never reads fills its own socket, not the server's memory."""
+    with running(start_kvorum(tmp_path)) as server:
+        call(server.port, "/v3/kv/put", {"key": "YQ==", "value": "YWFh" * 2000})
+        before = resident_bytes(server)
+        asked = request("/v3/kv/range", {"key": "YQ=="}) * 1000
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as sock:
+            sock.settimeout(1)
+            with pytest.raises(TimeoutError):
+                sock.sendall(asked * 500)  # four gigabytes of answers, if they were made
+            assert resident_bytes(server) - before < 32 << 20
+        assert call(server.port, "/v3/kv/range", {"key": "YQ=="})["count"] == "1"
 
 
 VALUES = [b'{"a":"}{\\"]["}', b'{"b":[{"c":{}}]}', b"{}", b'{"\xc3\xa9":"\\\\"}']

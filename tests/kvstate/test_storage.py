@@ -41,7 +41,7 @@ def write(backend: Backend, changes, *, flush: bool) -> None:
         backend.release_frozen()
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(CHANGES, st.booleans()), max_size=4), st.lists(LONG_KEYS, min_size=2, max_size=4))
 def test_a_backend_is_a_sorted_dictionary(tmp_path_factory, batches, bounds) -> None:
     """get and scan, both ways and between any bounds, are those of a sorted dictionary, for keys of
