@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future as ThreadFuture
@@ -45,7 +44,7 @@ from raft.errors import LeadershipLost, NotLeader, Overloaded, Stopped, TimedOut
 from raft.proposals import Proposals, split
 from raft.wal.wal import Wal
 
-log = logging.getLogger(__name__)
+_SAVE, _FLUSH, _CUT = "save", "flush", "cut"
 
 
 class StateMachine(Protocol):
@@ -145,19 +144,17 @@ class Driver:
         self._scheduled = False
         # Readys whose content is not durable yet, oldest first.
         self._unsaved: list[Ready] = []
-        self._saving = False
         self._carried: HardState | None = None
         self._to_apply: deque[Entry] = deque()
         # Reads: asked of the core by ctx; confirmed, waiting for applied >= index.
         self._read_ctx = 0
         self._asked: dict[int, _ReadRound] = {}
         self._confirmed: list[tuple[int, int, _ReadRound]] = []
-        self._flushing = False
         self._flushed_at = self._loop.time()
-        self._compacting = False
         self._ticker: asyncio.TimerHandle | None = None
         self._stopping = False
-        self._idle = asyncio.Event()  # set whenever no disk work is under way
+        self._busy: set[str] = set()  # what is under way on the disks' threads
+        self._idle = asyncio.Event()  # set whenever nothing is
         self._idle.set()
         self._led = False
 
@@ -277,34 +274,21 @@ class Driver:
     def _save(self) -> None:
         """Start writing what is not durable yet, unless a write is under way: then it waits
         and becomes the next batch."""
-        while not self._saving and self._unsaved and not self._stopping:
+        while _SAVE not in self._busy and self._unsaved and not self._stopping:
             batch, self._unsaved = self._unsaved, []
             if any(ready.must_sync for ready in batch):
-                self._saving = True
-                self._idle.clear()
                 carried, self._carried = self._carried, None
                 parts = [(carried, ()), *((ready.hard_state, ready.entries) for ready in batch)]
-                self._log_disk.submit(self._wal.write, self._wal.encode(parts)).add_done_callback(
-                    partial(self._from_thread, self._saved, batch)
-                )
+                write = partial(self._wal.write, self._wal.encode(parts))
+                self._in_background(_SAVE, self._log_disk, write, partial(self._saved, batch))
             else:
                 # Nothing here promises anything: at most a commit index, which the next write carries along.
                 for ready in batch:
                     self._carried = ready.hard_state or self._carried
                 self._persisted(batch)
 
-    def _saved(self, batch: list[Ready], done: ThreadFuture[None]) -> None:
-        self._saving = False
-        self._update_idle()
-        error = done.exception()
-        if error is not None:
-            self._fail(error)
-            return
-        try:
-            self._persisted(batch)
-        except Exception as broken:
-            self._fail(broken)
-            return
+    def _saved(self, batch: list[Ready]) -> None:
+        self._persisted(batch)
         self._step()
 
     def _persisted(self, batch: list[Ready]) -> None:
@@ -347,29 +331,15 @@ class Driver:
 
     def _flush(self) -> None:
         """Make the state machine's changes durable, off the loop."""
-        if self._flushing or self._stopping or self._machine.pending_bytes == 0:
+        if _FLUSH in self._busy or self._stopping or self._machine.pending_bytes == 0:
             return
-        self._flushing = True
-        self._idle.clear()
         self._flushed_at = self._loop.time()
         self._machine.freeze()
-        self._state_disk.submit(self._machine.write_frozen).add_done_callback(
-            partial(self._from_thread, self._flushed)
-        )
+        self._in_background(_FLUSH, self._state_disk, self._machine.write_frozen, self._flushed)
 
-    def _flushed(self, done: ThreadFuture[None]) -> None:
-        self._flushing = False
-        self._update_idle()
-        error = done.exception()
-        if error is not None:
-            self._fail(error)
-            return
-        try:
-            self._machine.release_frozen()
-            self._cut_log()
-        except Exception as broken:
-            self._fail(broken)
-            return
+    def _flushed(self) -> None:
+        self._machine.release_frozen()
+        self._cut_log()
         if self._to_apply:
             self._schedule()
 
@@ -382,20 +352,33 @@ class Driver:
             keep_from = durable
         elif durable - self._storage.first_index < settings.snapshot_count + settings.catchup_entries:
             return
-        if self._compacting or keep_from < self._storage.first_index:
+        if _CUT in self._busy or keep_from < self._storage.first_index:
             return
-        self._compacting = True
-        self._idle.clear()
         self._storage.compact(keep_from)
-        self._log_disk.submit(self._wal.compact, keep_from).add_done_callback(
-            partial(self._from_thread, self._cut)
-        )
+        self._in_background(_CUT, self._log_disk, partial(self._wal.compact, keep_from), lambda: None)
 
-    def _cut(self, done: ThreadFuture[None]) -> None:
-        self._compacting = False
-        self._update_idle()
-        error = done.exception()
-        if error is not None:
+    # Work on threads.
+
+    def _in_background(
+        self, job: str, disk: ThreadPoolExecutor, work: Callable[[], None], then: Callable[[], None]
+    ) -> None:
+        """Do ``work`` on a disk's thread and ``then`` on the loop; an error of either is fatal."""
+        self._busy.add(job)
+        self._idle.clear()
+
+        def report(done: ThreadFuture[None]) -> None:
+            self._loop.call_soon_threadsafe(self._ended, job, then, done)
+
+        disk.submit(work).add_done_callback(report)
+
+    def _ended(self, job: str, then: Callable[[], None], done: ThreadFuture[None]) -> None:
+        self._busy.discard(job)
+        if not self._busy:
+            self._idle.set()
+        try:
+            done.result()
+            then()
+        except Exception as error:
             self._fail(error)
 
     # Reads.
@@ -440,13 +423,6 @@ class Driver:
         for _, _, read_round in self._confirmed:
             if read_round.deadline <= now:
                 read_round.fail(error)
-
-    def _from_thread(self, callback: Callable[..., None], *args: Any) -> None:
-        self._loop.call_soon_threadsafe(callback, *args)
-
-    def _update_idle(self) -> None:
-        if not (self._saving or self._flushing or self._compacting):
-            self._idle.set()
 
     def _check_running(self) -> None:
         if self.failure is not None:

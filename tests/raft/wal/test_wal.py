@@ -249,6 +249,17 @@ def test_a_conflict_across_a_removed_segment(tmp_path: Path) -> None:
 # Crashes and errors at every operation.
 
 
+class Evidence:
+    """The states of the log that may be found after a crash."""
+
+    def __init__(self) -> None:
+        self.possible = [Model()]
+
+    def add(self, model: Model, durable: bool) -> None:
+        """A state is being written, or is durable: then it is the only one."""
+        self.possible = [model] if durable else [*self.possible, model]
+
+
 def play(disk: LossyDisk, wal: Wal, model: Model, rng: random.Random, confirm) -> None:
     """Save batches, now and then with a conflict, and compact. ``confirm`` is told each state of
     the log, before it is written (False) and when it is durable (True)."""
@@ -276,18 +287,12 @@ def test_a_crash_at_any_operation_loses_nothing_confirmed(seed: int) -> None:
     while True:
         crash_at += 1
         disk = LossyDisk(seed * 1000 + crash_at)
-        possible = [Model()]
-
-        def confirm(model: Model, durable: bool, possible: list[Model] = possible) -> None:
-            if durable:
-                possible[:] = [model]
-            else:
-                possible.append(model)
+        evidence = Evidence()
 
         disk.crash_at = crash_at
         try:
             wal, _ = open_wal(disk)
-            play(disk, wal, Model(), random.Random(seed), confirm)
+            play(disk, wal, Model(), random.Random(seed), evidence.add)
         except Crash:
             pass
         else:
@@ -300,10 +305,10 @@ def test_a_crash_at_any_operation_loses_nothing_confirmed(seed: int) -> None:
                 _, recovered = open_wal(disk)
             except Crash:
                 continue
-            assert any(model.describes(recovered) for model in possible)
+            assert any(model.describes(recovered) for model in evidence.possible)
         disk.crash()
         wal, recovered = open_wal(disk)
-        [found] = [model for model in possible if model.describes(recovered)][:1]
+        [found] = [model for model in evidence.possible if model.describes(recovered)][:1]
         wal.save(HardState(9, 9, 0), entries(len(found.log) + 1, 2, 9))
         disk.crash()
         _, recovered = open_wal(disk)
@@ -318,18 +323,12 @@ def test_an_error_at_any_operation_is_final(seed: int) -> None:
     while True:
         fail_at += 1
         disk = LossyDisk(seed * 1000 + fail_at)
-        possible = [Model()]
-
-        def confirm(model: Model, durable: bool, possible: list[Model] = possible) -> None:
-            if durable:
-                possible[:] = [model]
-            else:
-                possible.append(model)
+        evidence = Evidence()
 
         wal, _ = open_wal(disk)
         disk.fail_at = disk.operations + fail_at
         try:
-            play(disk, wal, Model(), random.Random(seed), confirm)
+            play(disk, wal, Model(), random.Random(seed), evidence.add)
         except WalFailed:
             pass
         else:
@@ -340,7 +339,7 @@ def test_an_error_at_any_operation_is_final(seed: int) -> None:
             wal.compact(1)
         disk.crash()
         _, recovered = open_wal(disk)
-        assert any(model.describes(recovered) for model in possible)
+        assert any(model.describes(recovered) for model in evidence.possible)
 
 
 @settings(max_examples=60)
