@@ -66,7 +66,9 @@ txns = st.deferred(
     )
 )
 operations = st.one_of(reads(), puts, deletes, puts, txns)
-compactions = st.tuples(st.just("compact"), st.integers(-1, 12), st.booleans())
+# Always physical: where no key lives any more, etcd's HashKV takes in whatever its compaction has not
+# removed yet, and a compaction that is not waited for is a matter of time.
+compactions = st.tuples(st.just("compact"), st.integers(-1, 12), st.just(True))
 requests = st.one_of(reads(), puts, puts, deletes, txns, txns, compactions)
 
 
