@@ -156,7 +156,7 @@ def _row(address: str, status: dict[str, Any]) -> tuple[str, ...]:
         address,
         f"{int(member):x}",
         status["version"],
-        _human_bytes(int(status.get("dbSize", 0))),
+        human_bytes(int(status.get("dbSize", 0))),
         output.go_bool(status.get("leader") == member),
         output.go_bool(status.get("isLearner")),
         str(status.get("raftTerm", 0)),
@@ -182,7 +182,7 @@ def _status_fields(address: str, status: dict[str, Any]) -> list[str]:
     ]
 
 
-def _human_bytes(count: int) -> str:
+def human_bytes(count: int) -> str:
     """A size as etcdctl shows it: 20 kB, 1.5 MB."""
     if count < 10:
         return f"{count} B"
