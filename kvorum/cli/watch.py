@@ -84,11 +84,12 @@ def _handle(response: dict[str, Any], settings: Settings, command: list[str]) ->
         _show_fields(response, events)
     elif not events:
         output.write(f"progress notify: {response['header'].get('revision', 0)}\n")
-    for event in events:
-        if settings.write_out == "simple":
+    if settings.write_out == "simple":
+        for event in events:
             _show_simple(event, settings)
-        if command:
-            _run(command, event)
+    # As in etcdctl, the whole response is shown before any command is run for it.
+    for event in events if command else ():
+        _run(command, event)
 
 
 def _show_simple(event: dict[str, Any], settings: Settings) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -177,14 +178,14 @@ def test_transactions_say_what_etcdctl_says(
 
 
 WATCHES = [
-    (["w1"], 5),
-    (["w2", "--prev-kv"], 9),
-    (["w3", "-w", "json"], 3),
-    (["w4", "-w", "fields"], 20),
+    (["w1"], 9),
+    (["w2", "--prev-kv"], 11),
+    (["w3", "-w", "json"], 1),
+    (["w4", "-w", "fields"], 25),
     (["w5", "--hex"], 9),
     (["w6", "--prefix"], 9),
     (["w7", "w8"], 9),
-    (["w9", "--", "sh", "-c", "env | grep ETCD_WATCH_ | grep -v REVISION | sort"], 15),
+    (["w9", "--", "sh", "-c", "env | grep ETCD_WATCH_ | grep -v REVISION | sort"], 18),
 ]
 
 
@@ -192,23 +193,44 @@ WATCHES = [
 def test_watches_say_what_etcdctl_says(
     arguments: list[str], lines: int, two_etcds: dict[str, Server]
 ) -> None:
-    """What a watch prints for a put, a deletion and another put, as it happens."""
+    """What a watch prints for a put, a deletion and another put. They lie in the past, so that they
+    come in one response: live, it is a matter of time how many there are."""
     key = arguments[0]
     seen = {}
     for tool, server in two_etcds.items():
         revision = run("kvorum", server, ["put", "before", "x", "-w", "json"])[1]
         start = int(re.search(r'"revision":(\d+)', revision)[1]) + 1
-        watch = [*command(tool, server), "watch", f"--rev={start}", *arguments]
-        process = subprocess.Popen(watch, stdout=subprocess.PIPE, cwd=ROOT)
-        killer = threading.Timer(15, process.kill)
-        killer.start()
         for change in (["put", key, "1"], ["del", key], ["put", key, "two\twords"]):
             assert run("kvorum", server, change)[0] == 0
-        seen[tool] = [normalised(process.stdout.readline().decode(), server) for _ in range(lines)]
+        with watching([*command(tool, server), "watch", f"--rev={start}", *arguments]) as line:
+            seen[tool] = [normalised(line(), server) for _ in range(lines)]
+    assert relative(seen["kvorum"]) == relative(seen["etcdctl"])
+    assert seen["kvorum"][-1]
+
+
+def test_a_watch_prints_each_change_as_it_comes(kvorum_server: Server) -> None:
+    """A change is printed, whole, before the next one is made."""
+    base = command("kvorum", kvorum_server)
+    out = run("kvorum", kvorum_server, ["put", "live", "0", "-w", "json"])[1]
+    revision = re.search(r'"revision":(\d+)', out)[1]
+    with watching([*base, "watch", "live", f"--rev={revision}"]) as line:
+        for number in range(5):
+            assert [line() for _ in range(3)] == ["PUT\n", "live\n", f"{number}\n"]
+            assert run("kvorum", kvorum_server, ["put", "live", str(number + 1)])[0] == 0
+
+
+@contextlib.contextmanager
+def watching(arguments: list[str]) -> Iterator[Callable[[], str]]:
+    """A process whose output is read line by line; nothing comes after 15 seconds."""
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, cwd=ROOT)
+    killer = threading.Timer(15, process.kill)
+    killer.start()
+    try:
+        yield lambda: process.stdout.readline().decode()
+    finally:
         killer.cancel()
         process.kill()
         process.communicate()
-    assert relative(seen["kvorum"]) == relative(seen["etcdctl"])
 
 
 def relative(lines: list[str]) -> list[str]:
