@@ -27,11 +27,13 @@ from kvstate.lmdb_store import LmdbStore
 from kvstate.machine import ApplyResult, StateMachine
 from raft.core.config import Config
 from raft.core.consensus import Consensus
+from raft.core.membership import decode
 from raft.core.storage import MemoryStorage
-from raft.core.types import Membership, Role
+from raft.core.types import Membership, Position, Role
 from raft.driver import Driver, DriverSettings
 from raft.filesystem import RealFilesystem
 from raft.proposals import Proposals
+from raft.restart import Discontinuous, resume
 from raft.transport import NoPeers
 from raft.wal.wal import Recovered, Wal
 from watch.hub import Hub
@@ -93,10 +95,7 @@ class Node:
         if recovered.cut is not None:
             log.warning("%s", recovered.cut)
         self._machine = machine = StateMachine(Backend(LmdbStore(config.data_dir / "state")))
-        _check_continuity(config.data_dir, recovered, wal.last_index, machine.applied[0])
-        storage = MemoryStorage(
-            Membership(frozenset({self.member_id})), recovered.hard_state, recovered.base, recovered.entries
-        )
+        storage = self._resume(wal, recovered)
         core = Consensus(
             Config(
                 id=self.member_id,
@@ -120,6 +119,19 @@ class Node:
         self._scrubber.poke()
         self._tick_progress()
 
+    def _resume(self, wal: Wal, recovered: Recovered) -> MemoryStorage:
+        """The log to go on with. Raises StartRefused where state and log do not belong together."""
+        machine, data_dir = self._machine, self.config.data_dir
+        founders = Membership(frozenset({self.member_id}))
+        membership = decode(machine.membership)[0] if machine.membership else founders
+        try:
+            return resume(wal, recovered, Position(*machine.applied), membership)
+        except Discontinuous as error:
+            raise StartRefused(
+                f"In {data_dir / 'wal'} and {data_dir / 'state'} {error}: one of the two was changed or"
+                " replaced. Restore both from the same moment."
+            ) from error
+
     def _make_driver(self, core: Consensus, storage: MemoryStorage, wal: Wal) -> Driver:
         settings = DriverSettings(
             tick_interval=self.config.heartbeat_interval / 1000,
@@ -137,6 +149,7 @@ class Node:
             proposals,
             settings,
             on_applied=self._applied,
+            on_restored=self._hub.restored,
             on_fatal=self._fail,
         )
 
@@ -187,15 +200,3 @@ def _lock_directory(data_dir: Path) -> IO[bytes]:
             " or give another --data-dir."
         ) from None
     return lock
-
-
-def _check_continuity(data_dir: Path, recovered: Recovered, last_index: int, applied: int) -> None:
-    """The state must lie within the log: behind its start entries are missing, beyond its
-    end the log lost what was already applied."""
-    base = recovered.base.index
-    if not base <= applied <= last_index:
-        raise StartRefused(
-            f"The log in {data_dir / 'wal'} holds entries {base + 1} to {last_index}, but the state in"
-            f" {data_dir / 'state'} is at {applied}: one of the two was changed or replaced."
-            " Restore both from the same moment."
-        )

@@ -172,6 +172,13 @@ class Backend:
         self._frozen = None
         self._frozen_bytes = 0
 
+    def replace(self, store: Store) -> None:
+        """Lie over another store, with nothing in the memtables. No flush may be under way."""
+        self._store.close()
+        self._store = store
+        self._active, self._frozen = _empty(), None
+        self._active_bytes = self._frozen_bytes = 0
+
     def close(self) -> None:
         self._store.close()
 
@@ -210,6 +217,15 @@ class MemoryStore:
     def __init__(self) -> None:
         self._tables = _empty()
         self.fail_with: Exception | None = None
+
+    def copy(self) -> MemoryStore:
+        """What is durable now, as a snapshot's content."""
+        other = MemoryStore()
+        for table, copied in zip(self._tables, other._tables, strict=True):
+            for key, value in table.data.items():
+                if value is not None:
+                    copied.set(key, value)
+        return other
 
     def get(self, table: Table, key: bytes) -> bytes | None:
         return self._tables[table].data.get(key)

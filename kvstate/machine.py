@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 from kvstate import txn as transactions
-from kvstate.backend import Backend, Table
+from kvstate.backend import Backend, Store, Table
 from kvstate.codec import decode
 from kvstate.commands import (
     Compact,
@@ -52,19 +52,20 @@ class ApplyResult(NamedTuple):
 
 class StateMachine:
     """The store's state on a backend. Revision 1 is the empty store; ``compact_revision`` is -1
-    until something was compacted, as in etcd."""
+    until something was compacted, as in etcd. ``membership`` is kept for consensus, whose entries
+    about it may be gone from the log: opaque bytes, empty until it first changed."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self.revision = 1
         self.compact_revision = NEVER_COMPACTED
         self.applied = (0, 0)
+        self.membership = b""
         self._next_key_id = 1
         # Where physical compaction goes on; None when it is done.
         self._scrub_position: bytes | None = None
-        self._load()
-        self._durable_applied = self._freezing_applied = self.applied
         self._meta_changed = False
+        self._load()
 
     # Writing.
 
@@ -73,9 +74,7 @@ class StateMachine:
 
         What the request did wrong comes back as ``error``; StateFault means this node must stop.
         """
-        if index != self.applied[0] + 1:
-            raise StateFault(f"entry {index} cannot follow entry {self.applied[0]}")
-        self.applied = (index, term)
+        self._advance_to(index, term)
         if not data:
             return ApplyResult(None, None, _NOTHING, self.revision)
         user, wall_clock_ms, command = decode(data)
@@ -99,6 +98,16 @@ class StateMachine:
         self.revision = writer.current_revision
         self._next_key_id = writer.next_key_id
         return ApplyResult(response, None, tuple(writer.events), self.revision)
+
+    def apply_membership(self, index: int, term: int, membership: bytes) -> None:
+        """Apply an entry of consensus's own: from here on the membership is this one."""
+        self._advance_to(index, term)
+        self.membership = membership
+
+    def _advance_to(self, index: int, term: int) -> None:
+        if index != self.applied[0] + 1:
+            raise StateFault(f"entry {index} cannot follow entry {self.applied[0]}")
+        self.applied = (index, term)
 
     def _execute(self, command: Put | DeleteRange | Txn, writer: Writer) -> Response:
         if isinstance(command, Put):
@@ -202,9 +211,9 @@ class StateMachine:
     # Durability.
 
     @property
-    def durable_index(self) -> int:
-        """The last index whose effects survive a crash."""
-        return self._durable_applied[0]
+    def durable_applied(self) -> tuple[int, int]:
+        """Index and term of the last entry whose effects survive a crash."""
+        return self._durable_applied
 
     @property
     def pending_bytes(self) -> int:
@@ -235,6 +244,11 @@ class StateMachine:
         self._backend.release_frozen()
         self._durable_applied = self._freezing_applied
 
+    def restore(self, store: Store) -> None:
+        """Go on from another, durable state: a snapshot's. What was not durable yet is forgotten."""
+        self._backend.replace(store)
+        self._load()
+
     def close(self) -> None:
         self._backend.close()
 
@@ -247,22 +261,26 @@ class StateMachine:
                 "compact_revision": self.compact_revision,
                 "next_key_id": self._next_key_id,
                 "scrub_position": self._scrub_position,
+                "membership": self.membership,
             }
         )
         return packed
 
     def _load(self) -> None:
+        """Take over what the store holds durably; a new store holds nothing."""
         packed = self._backend.get(Table.META, _META_KEY)
-        if packed is None:
-            return
-        meta: dict[str, Any] = msgpack.unpackb(packed)
-        if meta["format"] != FORMAT_VERSION:
-            raise StateFault(
-                f"the state has format version {meta['format']}, this program knows {FORMAT_VERSION}"
-            )
-        index, term = meta["applied"]
-        self.applied = (index, term)
-        self.revision = meta["revision"]
-        self.compact_revision = meta["compact_revision"]
-        self._next_key_id = meta["next_key_id"]
-        self._scrub_position = meta["scrub_position"]
+        if packed is not None:
+            meta: dict[str, Any] = msgpack.unpackb(packed)
+            if meta["format"] != FORMAT_VERSION:
+                raise StateFault(
+                    f"the state has format version {meta['format']}, this program knows {FORMAT_VERSION}"
+                )
+            index, term = meta["applied"]
+            self.applied = (index, term)
+            self.revision = meta["revision"]
+            self.compact_revision = meta["compact_revision"]
+            self._next_key_id = meta["next_key_id"]
+            self._scrub_position = meta["scrub_position"]
+            self.membership = meta.get("membership", b"")  # states of a single member lack it
+        self._durable_applied = self._freezing_applied = self.applied
+        self._meta_changed = False

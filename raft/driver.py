@@ -13,11 +13,15 @@ something to do and always goes the same way:
     core.advance(ready)                         now they count as durable, and may commit
 
 So proposals that arrive during an fdatasync share the next one (group commit), and
-heartbeats and votes go on while a slow disk writes.
+heartbeats and votes go on while a slow disk writes. What arrives at a follower goes to the
+leader, and is answered here when it is applied here.
 
 The state machine keeps its own changes in memory and makes them durable in the
 background, in batches (``_flush``); until then the write-ahead log holds them. The log
 is cut only behind what the state machine has made durable.
+
+A snapshot replaces state and log in an order that a crash can interrupt anywhere
+(``_install``): mark the log, replace the state, begin the log anew.
 
 Any error of the disk, the state machine or the core is fatal: ``on_fatal`` is called
 once, everybody who waits is told, and nothing more is promised.
@@ -29,19 +33,21 @@ import asyncio
 import heapq
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from concurrent.futures import Future as ThreadFuture
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
 from raft.core.consensus import Consensus
-from raft.core.messages import Message
+from raft.core.membership import Change
+from raft.core.messages import InstallSnapshot, Message
 from raft.core.ready import Ready
 from raft.core.storage import MemoryStorage
-from raft.core.types import Entry, EntryType, HardState, ReadState, Role
-from raft.errors import LeadershipLost, NotLeader, Overloaded, Stopped, TimedOut
+from raft.core.types import Entry, EntryType, HardState, Position, ReadState, Role
+from raft.errors import LeadershipLost, NotLeader, Overloaded, ProposalDropped, Stopped, TimedOut
 from raft.proposals import Proposals, split
+from raft.wal.record import Installed, Installing
 from raft.wal.wal import Wal
 
 _SAVE, _FLUSH, _CUT = "save", "flush", "cut"
@@ -52,20 +58,34 @@ class StateMachine(Protocol):
     blocks; ``write_frozen`` is the only call made on another thread."""
 
     @property
-    def durable_index(self) -> int:
-        """The last index whose effects survive a crash."""
+    def durable_applied(self) -> tuple[int, int]:
+        """Index and term of the last entry whose effects survive a crash."""
 
     @property
     def pending_bytes(self) -> int:
         """Roughly what is held in memory because it is not durable yet."""
 
     def apply(self, index: int, term: int, data: bytes) -> Any: ...
+    def apply_membership(self, index: int, term: int, membership: bytes) -> None: ...
     def freeze(self) -> None: ...
     def write_frozen(self) -> None: ...
     def release_frozen(self) -> None: ...
+    def restore(self, snapshot: Any) -> None:
+        """Go on from a state that ``StagedSnapshot.install`` has made durable."""
+
+
+class StagedSnapshot(Protocol):
+    """The content of a snapshot as it was received, complete and verified."""
+
+    def install(self) -> None:
+        """On a thread: make it the durable state, all or nothing."""
 
 
 class Transport(Protocol):
+    """How messages leave. An InstallSnapshot takes the content of the sender's durable state along,
+    which may be newer than the message says, and says so then; its end is to be reported
+    (``Driver.report_snapshot``)."""
+
     def send(self, messages: Sequence[Message]) -> None: ...
 
 
@@ -86,16 +106,23 @@ class DriverSettings:
     log_bytes_max: int = 64 << 20
     # Proposals waiting for an answer; one more is refused.
     proposals_max: int = 20_000
+    # A read that a follower has passed on is asked for again after this long: a message may be lost.
+    read_retry: float = 0.5
 
 
 class _ReadRound:
     """Reads that share one ReadIndex round."""
 
-    __slots__ = ("deadline", "waiters")
+    __slots__ = ("deadline", "retry_at", "waiters")
 
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
+        self.retry_at = deadline
         self.waiters: list[asyncio.Future[None]] = []
+
+    @property
+    def is_answered(self) -> bool:
+        return all(waiter.done() for waiter in self.waiters)
 
     def resolve(self) -> None:
         for waiter in self.waiters:
@@ -122,8 +149,13 @@ class Driver:
         settings: DriverSettings,
         *,
         on_applied: Callable[[Any], None],
+        on_restored: Callable[[], None],
         on_fatal: Callable[[BaseException], None],
+        loop: asyncio.AbstractEventLoop | None = None,
+        disks: tuple[Executor, Executor] | None = None,
     ) -> None:
+        """``disks``: where the blocking work of the log and of the state is done, each one job at a
+        time; a thread each if not given."""
         self.core = core
         self.settings = settings
         self.failure: BaseException | None = None
@@ -133,13 +165,20 @@ class Driver:
         self._transport = transport
         self._proposals = proposals
         self._on_applied = on_applied
+        self._on_restored = on_restored
         self._on_fatal = on_fatal
-        self._loop = asyncio.get_running_loop()
-        self._log_disk = ThreadPoolExecutor(1, "wal")
-        self._state_disk = ThreadPoolExecutor(1, "state")
+        self._loop = loop or asyncio.get_running_loop()
+        self._log_disk, self._state_disk = disks or (
+            ThreadPoolExecutor(1, "wal"),
+            ThreadPoolExecutor(1, "state"),
+        )
         # Inbox of the next step.
         self._proposed: list[bytes] = []
         self._received: list[Message] = []
+        self._staged: dict[Position, StagedSnapshot] = {}
+        # What was passed on to the leader, by the context the core knows it by.
+        self._forward_ctx = 0
+        self._forwarded: dict[int, list[bytes]] = {}
         self._next_round: _ReadRound | None = None
         self._scheduled = False
         # Readys whose content is not durable yet, oldest first.
@@ -156,7 +195,9 @@ class Driver:
         self._busy: set[str] = set()  # what is under way on the disks' threads
         self._idle = asyncio.Event()  # set whenever nothing is
         self._idle.set()
-        self._led = False
+        self._installing: Ready | None = None  # the Ready whose snapshot is being installed
+        self._after_flush: Callable[[], None] | None = None
+        self._term, self._led = core.current_term, False
 
     # What the node asks for.
 
@@ -170,7 +211,7 @@ class Driver:
     def propose(self, data: bytes) -> asyncio.Future[Any]:
         """Replicate ``data``; the future brings what ``apply`` returned for it.
 
-        Raises ``Overloaded`` at once; the future may bring ``NotLeader``,
+        Raises ``Overloaded`` at once; the future may bring ``NotLeader``, ``ProposalDropped``,
         ``LeadershipLost``, ``TimedOut`` or ``Stopped``.
         """
         self._check_running()
@@ -199,6 +240,29 @@ class Driver:
         self._received.append(message)
         self._schedule()
 
+    def receive_snapshot(self, message: InstallSnapshot, staged: StagedSnapshot) -> None:
+        """A peer's snapshot arrived, with all of its content."""
+        self._staged[message.snapshot.position] = staged
+        self.receive(message)
+
+    def report_snapshot(self, follower: int, *, arrived: bool) -> None:
+        """The transfer of a snapshot to ``follower`` is over."""
+        self.core.report_snapshot(follower, arrived=arrived)
+        self._schedule()
+
+    def propose_membership(self, changes: Sequence[Change], context: bytes = b"") -> int:
+        """See ``Consensus.propose_membership``."""
+        self._check_running()
+        index = self.core.propose_membership(changes, context)
+        self._schedule()
+        return index
+
+    def transfer_leadership(self, target: int) -> None:
+        """See ``Consensus.transfer_leadership``."""
+        self._check_running()
+        self.core.transfer_leadership(target)
+        self._schedule()
+
     async def stop(self) -> None:
         """Finish the disk work under way, make the applied state durable, release everything."""
         if self._stopping:
@@ -207,7 +271,8 @@ class Driver:
         if self._ticker is not None:
             self._ticker.cancel()
         self._fail_waiters(Stopped("the node is stopping"))
-        await self._idle.wait()
+        while self._busy:
+            await self._idle.wait()
         if self.failure is None:
             self._machine.freeze()
             await self._loop.run_in_executor(self._state_disk, self._machine.write_frozen)
@@ -231,6 +296,8 @@ class Driver:
             self._feed()
             while (ready := self.core.ready()) is not None:
                 self._take(ready)
+            if self._staged:
+                self._drop_unwanted_snapshots()
             self._save()
             self._apply()
         except Exception as error:
@@ -242,20 +309,39 @@ class Driver:
             received, self._received = self._received, []
             for message in received:
                 self.core.step(message)
+        self._check_office()
         if self._proposed:
             proposed, self._proposed = self._proposed, []
-            try:
-                self.core.propose(proposed)
-            except NotLeader as error:
-                self._proposals.refuse(proposed, error)
+            self._hand_over(proposed)
         if self._next_round is not None:
             read_round, self._next_round = self._next_round, None
-            self._read_ctx += 1
+            self._ask(read_round)
+
+    def _check_office(self) -> None:
+        """In a new term whoever was asked may lead no more, and what it took may or may not be committed."""
+        leads, term = self.core.role is Role.LEADER, self.core.current_term
+        if term != self._term or (self._led and not leads):
+            self._disown(LeadershipLost(f"the leader of term {self._term} was lost"))
+        self._term, self._led = term, leads
+
+    def _hand_over(self, proposed: list[bytes]) -> None:
+        """Give the core a batch of proposals, which may pass it on to the leader."""
+        self._forward_ctx += 1
+        try:
+            if not self.core.propose(proposed, self._forward_ctx):
+                self._forwarded[self._forward_ctx] = proposed
+        except (NotLeader, ProposalDropped) as error:
+            self._proposals.refuse(proposed, error)
+
+    def _ask(self, read_round: _ReadRound) -> None:
+        self._read_ctx += 1
+        read_round.retry_at = self._loop.time() + self.settings.read_retry
+        try:
+            self.core.read_index(self._read_ctx)
+        except NotLeader as error:
+            read_round.fail(error)
+        else:
             self._asked[self._read_ctx] = read_round
-            try:
-                self.core.read_index(self._read_ctx)
-            except NotLeader as error:
-                self._asked.pop(self._read_ctx).fail(error)
 
     def _take(self, ready: Ready) -> None:
         if ready.messages:
@@ -263,20 +349,23 @@ class Driver:
         self._to_apply.extend(ready.committed_entries)
         for read_state in ready.read_states:
             self._confirm(read_state)
+        for ctx in ready.refused_proposals:
+            self._proposals.refuse(self._forwarded.pop(ctx, []), NotLeader(self.core.leader_id))
+        for ctx in ready.refused_reads:
+            if (read_round := self._asked.pop(ctx, None)) is not None:
+                read_round.fail(NotLeader(self.core.leader_id))
         self._unsaved.append(ready)
-        leads = self.core.role is Role.LEADER
-        if self._led and not leads:
-            self._fail_waiters(LeadershipLost(f"leadership was lost in term {self.core.current_term}"))
-        self._led = leads
 
     # The log's disk.
 
     def _save(self) -> None:
         """Start writing what is not durable yet, unless a write is under way: then it waits
         and becomes the next batch."""
-        while _SAVE not in self._busy and self._unsaved and not self._stopping:
-            batch, self._unsaved = self._unsaved, []
-            if any(ready.must_sync for ready in batch):
+        while _SAVE not in self._busy and self._unsaved and self._installing is None and not self._stopping:
+            batch = self._next_batch()
+            if batch[0].snapshot is not None:
+                self._install(batch[0])
+            elif any(ready.must_sync for ready in batch):
                 carried, self._carried = self._carried, None
                 parts = [(carried, ()), *((ready.hard_state, ready.entries) for ready in batch)]
                 write = partial(self._wal.write, self._wal.encode(parts))
@@ -286,6 +375,15 @@ class Driver:
                 for ready in batch:
                     self._carried = ready.hard_state or self._carried
                 self._persisted(batch)
+
+    def _next_batch(self) -> list[Ready]:
+        """As many Readys as one write can hold: one with a snapshot stands alone."""
+        count = 1
+        if self._unsaved[0].snapshot is None:
+            while count < len(self._unsaved) and self._unsaved[count].snapshot is None:
+                count += 1
+        batch, self._unsaved = self._unsaved[:count], self._unsaved[count:]
+        return batch
 
     def _saved(self, batch: list[Ready]) -> None:
         self._persisted(batch)
@@ -303,6 +401,59 @@ class Driver:
         # What became committed by this goes out in the same turn.
         while (ready_now := self.core.ready()) is not None:
             self._take(ready_now)
+
+    # A snapshot from the leader.
+
+    def _install(self, ready: Ready) -> None:
+        """Replace state and log. A crash between any two of the steps leaves either the old state with
+        its log, or the new one with a log that is marked as outdated (``raft.restart``)."""
+        assert ready.snapshot is not None
+        self._installing = ready
+        position = ready.snapshot.position
+        staged = self._staged.pop(position)
+        mark = partial(self._wal.write, self._wal.encode([], Installing(position)))
+        self._in_background(_SAVE, self._log_disk, mark, partial(self._replace_state, staged))
+
+    def _drop_unwanted_snapshots(self) -> None:
+        """The core has seen all that arrived, and took what it wanted."""
+        wanted = {ready.snapshot.position for ready in self._unsaved if ready.snapshot is not None}
+        self._staged = {position: one for position, one in self._staged.items() if position in wanted}
+
+    def _replace_state(self, staged: StagedSnapshot) -> None:
+        """The log is marked. A flush under way must end first: it is of the old state."""
+        if _FLUSH in self._busy:
+            self._after_flush = partial(self._replace_state, staged)
+        else:
+            self._in_background(
+                _FLUSH, self._state_disk, staged.install, partial(self._begin_log_anew, staged)
+            )
+
+    def _begin_log_anew(self, staged: StagedSnapshot) -> None:
+        """The state is the snapshot's, on disk and from here on in memory."""
+        ready = self._installing
+        assert ready is not None
+        assert ready.snapshot is not None
+        self._machine.restore(staged)
+        self._on_restored()
+        # The state holds what was committed up to here; who waits for it can no longer be told its result.
+        self._to_apply.clear()
+        self._disown(LeadershipLost("this node was sent a snapshot"))
+        self._carried = None
+        parts = [(ready.hard_state, ready.entries)]
+        finish = partial(self._wal.write, self._wal.encode(parts, Installed(ready.snapshot.position)))
+        self._in_background(_SAVE, self._log_disk, finish, self._installed)
+
+    def _installed(self) -> None:
+        ready, self._installing = self._installing, None
+        assert ready is not None
+        assert ready.snapshot is not None
+        position = ready.snapshot.position
+        self._storage.restore(position)
+        self._storage.snapshot = position
+        self._persisted([ready])
+        self.core.applied(position.index)
+        self._release_reads(position.index)
+        self._step()
 
     # The state machine.
 
@@ -322,6 +473,8 @@ class Driver:
                 result = apply(index, term, command)
                 on_applied(result)
                 resolve(proposal_id, result)
+            elif entry_type is EntryType.MEMBERSHIP:
+                machine.apply_membership(index, term, data)
             else:
                 apply(index, term, b"")
         self.core.applied(index)
@@ -331,7 +484,9 @@ class Driver:
 
     def _flush(self) -> None:
         """Make the state machine's changes durable, off the loop."""
-        if _FLUSH in self._busy or self._stopping or self._machine.pending_bytes == 0:
+        if _FLUSH in self._busy or self._stopping or self._installing is not None:
+            return
+        if self._machine.pending_bytes == 0:
             return
         self._flushed_at = self._loop.time()
         self._machine.freeze()
@@ -339,6 +494,11 @@ class Driver:
 
     def _flushed(self) -> None:
         self._machine.release_frozen()
+        self._storage.snapshot = Position(*self._machine.durable_applied)
+        if self._after_flush is not None:
+            then, self._after_flush = self._after_flush, None
+            then()
+            return
         self._cut_log()
         if self._to_apply:
             self._schedule()
@@ -346,13 +506,13 @@ class Driver:
     def _cut_log(self) -> None:
         """Drop what lies behind the durable state, but for a tail that spares a slow
         follower the snapshot."""
-        durable, settings = self._machine.durable_index, self.settings
+        durable, settings = self._machine.durable_applied[0], self.settings
         keep_from = durable - settings.catchup_entries
         if self._storage.bytes > settings.log_bytes_max:
             keep_from = durable
         elif durable - self._storage.first_index < settings.snapshot_count + settings.catchup_entries:
             return
-        if _CUT in self._busy or keep_from < self._storage.first_index:
+        if _CUT in self._busy or self._installing is not None or keep_from < self._storage.first_index:
             return
         self._storage.compact(keep_from)
         self._in_background(_CUT, self._log_disk, partial(self._wal.compact, keep_from), lambda: None)
@@ -360,7 +520,7 @@ class Driver:
     # Work on threads.
 
     def _in_background(
-        self, job: str, disk: ThreadPoolExecutor, work: Callable[[], None], then: Callable[[], None]
+        self, job: str, disk: Executor, work: Callable[[], None], then: Callable[[], None]
     ) -> None:
         """Do ``work`` on a disk's thread and ``then`` on the loop; an error of either is fatal."""
         self._busy.add(job)
@@ -404,8 +564,9 @@ class Driver:
             return
         now = self._loop.time()
         self._proposals.expire(TimedOut("the proposal got no answer in time"))
-        self._expire_reads(now)
+        self._forget_answered()
         try:
+            self._expire_reads(now)
             if now - self._flushed_at >= self.settings.flush_interval:
                 self._flush()
             self.core.tick()
@@ -414,12 +575,22 @@ class Driver:
             return
         self._schedule()
 
+    def _forget_answered(self) -> None:
+        """Batches that were passed on and in which nobody waits any more, oldest first."""
+        for ctx, proposed in list(self._forwarded.items()):
+            if self._proposals.is_waited_for(proposed):
+                return
+            del self._forwarded[ctx]
+
     def _expire_reads(self, now: float) -> None:
         error = TimedOut("the read index got no answer in time")
         for ctx, read_round in list(self._asked.items()):
-            if read_round.deadline <= now:
+            if read_round.deadline <= now or read_round.is_answered:
                 del self._asked[ctx]
                 read_round.fail(error)
+            elif read_round.retry_at <= now:
+                # By a context of its own: an answer to either question will do.
+                self._ask(read_round)
         for _, _, read_round in self._confirmed:
             if read_round.deadline <= now:
                 read_round.fail(error)
@@ -431,15 +602,23 @@ class Driver:
             raise Stopped("the node is stopping")
 
     def _fail_waiters(self, error: Exception) -> None:
-        self._proposals.fail_all(error)
-        rounds = [*self._asked.values(), *(confirmed[2] for confirmed in self._confirmed)]
+        """Nobody who waits here will get an answer."""
+        rounds = [confirmed[2] for confirmed in self._confirmed]
         if self._next_round is not None:
             rounds.append(self._next_round)
         for read_round in rounds:
             read_round.fail(error)
-        self._asked.clear()
         self._confirmed.clear()
         self._next_round = None
+        self._disown(error)
+
+    def _disown(self, error: Exception) -> None:
+        """What was given to a leader will perhaps not be answered any more."""
+        self._proposals.fail_all(error)
+        self._forwarded.clear()
+        for read_round in self._asked.values():
+            read_round.fail(error)
+        self._asked.clear()
 
     def _fail(self, error: BaseException) -> None:
         """A promise can no longer be kept: stop making any."""

@@ -1,16 +1,16 @@
 """What a proposal or a read can meet on its way through the driver.
 
-They differ in what the caller may conclude. After ``NotLeader`` and ``Overloaded``
-nothing happened and another try is safe. After ``LeadershipLost``, ``TimedOut`` and
+They differ in what the caller may conclude. After ``NotLeader``, ``ProposalDropped`` and
+``Overloaded`` nothing happened and another try is safe. After ``LeadershipLost``, ``TimedOut`` and
 ``Stopped`` the outcome of a proposal is unknown: it may have been, or may yet be,
 committed.
 """
 
 from __future__ import annotations
 
-from raft.core.errors import NotLeader
+from raft.core.errors import NotLeader, ProposalDropped
 
-__all__ = ["LeadershipLost", "NotLeader", "Overloaded", "Stopped", "TimedOut"]
+__all__ = ["LeadershipLost", "NotLeader", "Overloaded", "ProposalDropped", "Stopped", "TimedOut"]
 
 
 class LeadershipLost(Exception):

@@ -68,6 +68,10 @@ class Proposals:
         for data in proposals:
             self._fail(split(data)[0], error)
 
+    def is_waited_for(self, proposals: list[bytes]) -> bool:
+        """Whether somebody here waits for one of these."""
+        return any(split(data)[0] in self._waiters for data in proposals)
+
     def fail_all(self, error: Exception) -> None:
         """Nobody here will learn the outcome any more."""
         for proposal_id in list(self._waiters):

@@ -69,6 +69,15 @@ class Hub:
                 if watcher.next_revision <= revision:
                     watcher.stream.deliver(watcher, revision, batch, size)
 
+    def restored(self) -> None:
+        """The history has jumped ahead: a snapshot took its place. Watchers that are owed a part of it
+        read it from there; those that wait for a future revision go on waiting (etcd 15271, 20221)."""
+        self._read = None
+        for interest, _ in self._interests.values():
+            for watcher in list(interest.synced):
+                if watcher.next_revision <= self.revision:
+                    watcher.stream.fall_behind(watcher)
+
     def tick(self) -> None:
         """Time for progress notifications; whoever owns the hub knows the interval."""
         for stream in list(self._streams):

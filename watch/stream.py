@@ -134,12 +134,17 @@ class WatchStream:
     def deliver(self, watcher: Watcher, revision: int, batch: Batch, size: int) -> None:
         """A synced watcher's events of ``revision``; without room it becomes unsynced."""
         if self.is_full:
-            del watcher.interest.synced[watcher]
             watcher.next_revision = revision
-            self._unsynced.append(watcher)
+            self.fall_behind(watcher)
             return
         watcher.next_revision = revision + 1
         self._push_events(watcher, revision, batch, size)
+
+    def fall_behind(self, watcher: Watcher) -> None:
+        """A synced watcher will read from history what it needs next."""
+        del watcher.interest.synced[watcher]
+        self._unsynced.append(watcher)
+        self._wake()
 
     def notify_progress(self) -> None:
         revision = self._hub.revision

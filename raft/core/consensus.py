@@ -7,16 +7,13 @@
     core.propose([b"x"])
     ...the next Readys: persist, advance, and then committed_entries has it
 
-State is that of Figure 2. Handlers live in ``election``, ``replication`` and ``reads``, each
-branch under the rule it implements; this file owns the state, role changes and the
-dispatch of messages.
+State is that of Figure 2. Handlers live in ``election``, ``replication``, ``membership``,
+``proposing`` and ``reads``, each branch under the rule it implements; this file owns the
+state, role changes and the dispatch of messages.
 
 Two things differ from the figure, both about durability. A server's own vote and its own
 copy of an entry count only after ``advance`` has said that they are on disk; and what
 promises something to a peer leaves in ``messages_after_persist``.
-
-Not there yet: pre-vote, check-quorum, leadership transfer, learners, membership change,
-snapshots, reads asked of a follower.
 """
 
 from __future__ import annotations
@@ -24,29 +21,50 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from raft.core import election, reads, replication
+from raft.core import election, membership, proposing, reads, replication
 from raft.core.config import Config
-from raft.core.errors import InvariantViolated, NotLeader
+from raft.core.errors import InvariantViolated, NotLeader, TransferRefused
 from raft.core.log import RaftLog
+from raft.core.membership import Change, Memberships
 from raft.core.messages import (
     AppendEntries,
     AppendEntriesResponse,
     Heartbeat,
     HeartbeatResponse,
+    InstallSnapshot,
     Message,
+    Propose,
+    ProposeRefused,
+    ReadIndexResponse,
+    RequestPreVote,
+    RequestPreVoteResponse,
+    RequestReadIndex,
     RequestVote,
     RequestVoteResponse,
+    TimeoutNow,
 )
 from raft.core.progress import Progress
-from raft.core.quorum import committed_index
-from raft.core.reads import PendingReads
+from raft.core.quorum import committed_index, is_quorum
+from raft.core.reads import Asked, PendingReads
 from raft.core.ready import Ready
 from raft.core.storage import LogStorage
-from raft.core.types import NO_MEMBER, Entry, EntryType, HardState, Membership, ReadState, Role
+from raft.core.types import (
+    NO_MEMBER,
+    Entry,
+    EntryType,
+    HardState,
+    Membership,
+    ReadState,
+    Role,
+    SnapshotMeta,
+)
 
 # Who reacts to what. A pair that is missing is ignored on purpose: a vote for an election
 # that is over, an acknowledgement to someone who does not lead any more.
 _HANDLERS: dict[tuple[Role, type], Callable[[Consensus, Any], None]] = {}
+# What is answered, or taken, whatever term it is of.
+_OLD_TERM_HANDLERS: dict[type, Callable[[Consensus, Any], None]] = {}
+_FROM_LEADERS = (AppendEntries, Heartbeat, InstallSnapshot)
 
 
 class Consensus:
@@ -54,27 +72,37 @@ class Consensus:
     durably: entries up to there are not handed out again."""
 
     def __init__(self, config: Config, storage: LogStorage, *, last_applied: int = 0) -> None:
-        hard_state, membership = storage.initial_state()
+        hard_state, initial_membership = storage.initial_state()
         self.config = config
         self.id = config.id
-        self.membership: Membership = membership
-        self.current_term = hard_state.current_term
+        # Tells this life of the server from earlier ones, in messages whose answer must not be mistaken.
+        self.life = config.rng.getrandbits(62)
+        self.current_term = self.first_term = hard_state.current_term
         self.voted_for = hard_state.voted_for
         # What was applied was committed, even if the commit index on disk lags behind.
         commit_index = max(hard_state.commit_index, last_applied, storage.first_index - 1)
         _check_start(storage, commit_index, last_applied)
         self.log = RaftLog(storage, commit_index, last_applied)
+        self.memberships = Memberships(last_applied, initial_membership)
+        self.memberships.append(self.log.entries(last_applied + 1, storage.last_index + 1))
         self.role = Role.FOLLOWER
         self.leader_id = NO_MEMBER
         self.votes: dict[int, bool] = {}
         self.progress: dict[int, Progress] = {}
         self.pending_reads = PendingReads()
-        self.elapsed_ticks = 0
+        self.newest_forwarded: dict[tuple[int, int], int] = {}  # (member, its life) → context
+        self.uncommitted_bytes = 0
+        self.transfer_target = NO_MEMBER
+        self.elapsed_ticks = 0  # since the leader was heard of; of a leader: since its last heartbeat
+        self.office_ticks = 0  # of a leader: since it last checked that a quorum is there
         self.timeout_ticks = self._random_timeout()
         # Outbox of the next Ready.
         self._messages: list[Message] = []
         self._messages_after_persist: list[Message] = []
         self._read_states: list[ReadState] = []
+        self._refused_reads: list[int] = []
+        self._refused_proposals: list[int] = []
+        self._snapshot: SnapshotMeta | None = None
         self._handed_hard_state = hard_state
 
     # What can be seen.
@@ -92,13 +120,22 @@ class Consensus:
         return self.log.last_index
 
     @property
+    def membership(self) -> Membership:
+        """The latest in the log, committed or not (paper §6)."""
+        return self.memberships.latest
+
+    @property
     def peers(self) -> list[int]:
-        """The other voters, ascending: the order of everything that is sent to all."""
-        return sorted(self.membership.voters - {self.id})
+        """Whom this leader replicates to, ascending: the order of everything that is sent to all."""
+        return sorted(self.progress.keys() - {self.id})
+
+    @property
+    def other_voters(self) -> list[int]:
+        return sorted(self.membership.all_voters - {self.id})
 
     @property
     def is_voter(self) -> bool:
-        return self.id in self.membership.voters
+        return self.id in self.membership.all_voters
 
     # What comes in.
 
@@ -106,22 +143,22 @@ class Consensus:
         """One unit of time passed."""
         self.elapsed_ticks += 1
         if self.role is Role.LEADER:
-            if self.elapsed_ticks >= self.config.heartbeat_ticks:
-                self.elapsed_ticks = 0
-                self.broadcast_heartbeat()
+            self._tick_leader()
         elif self.elapsed_ticks >= self.timeout_ticks and self.is_voter:
-            self.campaign()
+            election.timed_out(self)
 
     def step(self, message: Message) -> None:
         """A peer's message arrived; it may be old, doubled or out of order."""
         if message.target != self.id:
             raise ValueError(f"a message for member {message.target} reached member {self.id}")
-        # Figure 2, rules for all servers: a newer term makes a follower of everyone.
         if message.term > self.current_term:
-            leads = isinstance(message, AppendEntries | Heartbeat)
-            self.become_follower(message.term, message.source if leads else NO_MEMBER)
+            if self._keeps_its_leader(message):
+                return
+            self._follow_newer_term(message)
         elif message.term < self.current_term:
-            self._refuse_old_term(message)
+            old_handler = _OLD_TERM_HANDLERS.get(type(message))
+            if old_handler is not None:
+                old_handler(self, message)
             return
         handler = _HANDLERS.get((self.role, type(message)))
         if handler is not None:
@@ -132,22 +169,57 @@ class Consensus:
         if self.role is not Role.LEADER and self.is_voter:
             election.campaign(self)
 
-    def propose(self, data: Sequence[bytes]) -> int:
-        """Append a batch of commands; returns the index of the first. Raises NotLeader."""
-        if self.role is not Role.LEADER:
-            raise NotLeader(self.leader_id)
-        start, term = self.log.last_index + 1, self.current_term
-        self.append([Entry(start + n, term, EntryType.NORMAL, one) for n, one in enumerate(data)])
-        return start
+    def propose(self, data: Sequence[bytes], ctx: int = 0) -> int:
+        """Append a batch of commands and return the index of the first; or pass it on to the leader
+        and return 0. ``ctx`` then names the batch in ``Ready.refused_proposals``; contexts ascend.
+        Raises NotLeader where no leader is known, or ProposalDropped."""
+        if self.role is Role.LEADER:
+            return proposing.append(self, data)
+        proposing.forward(self, data, ctx)
+        return 0
+
+    def propose_membership(self, changes: Sequence[Change], context: bytes = b"") -> int:
+        """Begin a change of members (paper §6); only one at a time. ``context`` travels with its first
+        entry. Returns that entry's index. Raises NotLeader or MembershipRefused."""
+        return membership.propose(self, changes, context)
 
     def read_index(self, ctx: int) -> None:
-        """Ask for a ReadState with ``ctx`` (thesis §6.4). Contexts must ascend. Raises NotLeader."""
+        """Ask for a ReadState with ``ctx`` (thesis §6.4), through the leader if that is another.
+        Raises NotLeader where no leader is known."""
+        if self.role is Role.LEADER:
+            reads.request(self, Asked(self.id, self.life, ctx))
+        elif self.leader_id == NO_MEMBER:
+            raise NotLeader(NO_MEMBER)
+        else:
+            reads.forward(self, ctx)
+
+    def transfer_leadership(self, target: int) -> None:
+        """Let ``target`` lead (thesis 3.10). Proposals are dropped meanwhile; after an election timeout
+        without success this leader goes on. Raises NotLeader or TransferRefused."""
         if self.role is not Role.LEADER:
             raise NotLeader(self.leader_id)
-        reads.request(self, ctx)
+        if target not in self.membership.voters:
+            raise TransferRefused(f"member {target} is not a voter: expected one of the voters")
+        if target == self.id:
+            return
+        self.transfer_target = target
+        self.office_ticks = 0
+        if self.progress[target].match_index == self.log.last_index:
+            self.send(TimeoutNow(self.id, target, self.current_term))
+        else:
+            replication.send_append(self, target)
+
+    def report_snapshot(self, follower: int, *, arrived: bool) -> None:
+        """The transfer of the snapshot to ``follower`` is over. Whoever transports an InstallSnapshot
+        must say so for each, or the follower gets nothing more from this leader."""
+        progress = self.progress.get(follower)
+        if progress is not None:
+            progress.snapshot_ended(arrived=arrived)
 
     def advance(self, ready: Ready) -> None:
         """Everything in ``ready`` is durable, and its entries are in the storage."""
+        if ready.snapshot is not None:
+            self.log.installed(ready.snapshot.position)
         self.log.made_durable(ready.entries)
         hard_state = ready.hard_state
         stands = hard_state is not None and hard_state[:2] == (self.current_term, self.id)
@@ -170,8 +242,11 @@ class Consensus:
             or self._messages
             or self._messages_after_persist
             or self._read_states
-            or min(log.commit_index, log.durable_index) > log.handing_index
+            or log.has_committed
             or self._hard_state() != self._handed_hard_state
+            or self._snapshot is not None
+            or self._refused_reads
+            or self._refused_proposals
         )
 
     def ready(self) -> Ready | None:
@@ -180,19 +255,22 @@ class Consensus:
             return None
         entries = self.log.take_unhanded()
         hard_state, handed = self._hard_state(), self._handed_hard_state
-        changed = hard_state != handed
         self._handed_hard_state = hard_state
         promises = hard_state[:2] != handed[:2]
         ready = Ready(
-            hard_state if changed else None,
+            hard_state if hard_state != handed else None,
             entries,
             tuple(self._messages),
             tuple(self._messages_after_persist),
-            self.log.take_committed(),
+            self._take_committed(),
             tuple(self._read_states),
-            bool(entries) or promises,
+            bool(entries) or promises or self._snapshot is not None,
+            self._snapshot,
+            tuple(self._refused_proposals),
+            tuple(self._refused_reads),
         )
         self._messages, self._messages_after_persist, self._read_states = [], [], []
+        self._refused_proposals, self._refused_reads, self._snapshot = [], [], None
         return ready
 
     # For the handlers.
@@ -205,12 +283,23 @@ class Consensus:
         """Leaves when everything up to here is durable."""
         self._messages_after_persist.append(message)
 
-    def confirm_reads(self, read_states: Iterable[ReadState]) -> None:
-        self._read_states.extend(read_states)
+    def confirm_read(self, read_state: ReadState) -> None:
+        self._read_states.append(read_state)
+
+    def refuse_read(self, ctx: int) -> None:
+        self._refused_reads.append(ctx)
+
+    def refuse_proposal(self, ctx: int) -> None:
+        self._refused_proposals.append(ctx)
+
+    def install(self, snapshot: SnapshotMeta) -> None:
+        self._snapshot = snapshot
 
     def append(self, entries: Sequence[Entry]) -> None:
         """As the leader: take entries into the own log and send them out."""
         self.log.append(entries)
+        if self.memberships.append(entries):
+            self._membership_changed()
         replication.broadcast_append(self)
 
     def broadcast_heartbeat(self) -> None:
@@ -220,7 +309,12 @@ class Consensus:
         if term > self.current_term:
             self.current_term = term
             self.voted_for = NO_MEMBER
+        if self.role is Role.LEADER:
+            reads.refuse_all(self)
         self._change_role(Role.FOLLOWER, leader_id)
+
+    def become_pre_candidate(self) -> None:
+        self._change_role(Role.PRE_CANDIDATE, NO_MEMBER)
 
     def become_candidate(self) -> None:
         self.current_term += 1
@@ -231,11 +325,12 @@ class Consensus:
         if self.role is not Role.CANDIDATE:
             raise InvariantViolated(f"a {self.role.value} became leader without an election")
         self._change_role(Role.LEADER, self.id)
-        next_index, inflight = self.log.last_index + 1, self.config.inflight_max
-        self.progress = {peer: Progress(next_index, inflight) for peer in self.peers}
-        self.progress[self.id] = Progress(next_index, inflight, self.log.durable_index)
+        # Also those that a membership not yet committed leaves out: they are to learn of it.
+        members = self.membership.members | self.memberships.at(self.log.commit_index).members
+        self.progress = {member: self._new_progress() for member in members | {self.id}}
+        self.progress[self.id].match_index = self.log.durable_index
         # §8 and thesis §6.4: only an entry of the own term tells what is committed.
-        self.append([Entry(next_index, self.current_term, EntryType.NORMAL, b"")])
+        self.append([Entry(self.log.last_index + 1, self.current_term, EntryType.NORMAL, b"")])
 
     def heard_from_leader(self, leader_id: int) -> None:
         """A message of the current term's leader: Figure 2 makes a candidate follow it."""
@@ -244,12 +339,75 @@ class Consensus:
         else:
             self.become_follower(self.current_term, leader_id)
 
+    def drop_departed(self) -> None:
+        """The membership is committed and final: nobody else is replicated to any more."""
+        for member in self.progress.keys() - self.membership.members - {self.id}:
+            del self.progress[member]
+
     def committed_in_own_term(self) -> bool:
         return self.log.has(self.log.commit_index, self.current_term)
 
     def quorum_index(self) -> int:
         matches = {member: progress.match_index for member, progress in self.progress.items()}
-        return committed_index(self.membership.voters, matches)
+        return committed_index(self.membership, matches)
+
+    # Within.
+
+    def _tick_leader(self) -> None:
+        self.office_ticks += 1
+        if self.office_ticks >= self.config.election_ticks:
+            self.office_ticks = 0
+            self.transfer_target = NO_MEMBER  # thesis 3.10: it has failed, take proposals again
+            if not self._quorum_is_there():
+                # Thesis 6.2: a leader that reaches no quorum steps down, so that clients try elsewhere.
+                self.become_follower(self.current_term, NO_MEMBER)
+                return
+        if self.elapsed_ticks >= self.config.heartbeat_ticks:
+            self.elapsed_ticks = 0
+            self.broadcast_heartbeat()
+
+    def _quorum_is_there(self) -> bool:
+        """Whether a quorum was heard of since this was asked last."""
+        active = [self.id]
+        for peer in self.peers:
+            if self.progress[peer].recently_active:
+                active.append(peer)
+                self.progress[peer].recently_active = False
+        return is_quorum(self.membership, active)
+
+    def _keeps_its_leader(self, message: Message) -> bool:
+        """Thesis 4.2.3: who has heard from a leader within the minimum election timeout neither votes
+        nor takes a newer term from a candidate, so a removed or returning server disturbs nobody."""
+        if isinstance(message, RequestVote):
+            if message.leadership_transfer:
+                return False
+        elif not isinstance(message, RequestPreVote):
+            return False
+        if self.role is Role.LEADER:
+            return True
+        return self.leader_id != NO_MEMBER and self.elapsed_ticks < self.config.election_ticks
+
+    def _follow_newer_term(self, message: Message) -> None:
+        """Figure 2, rules for all servers: a newer term makes a follower of everyone; but the term of
+        a pre-vote that is asked for or granted is only one that may come (thesis 9.6)."""
+        if isinstance(message, RequestPreVote):
+            return
+        if isinstance(message, RequestPreVoteResponse) and message.vote_granted:
+            return
+        leads = isinstance(message, _FROM_LEADERS)
+        self.become_follower(message.term, message.source if leads else NO_MEMBER)
+
+    def _membership_changed(self) -> None:
+        """As the leader: follow whoever is new, and look anew at what a quorum is."""
+        for member in self.membership.members - self.progress.keys():
+            self.progress[member] = self._new_progress()
+        if self.transfer_target not in self.membership.voters:
+            self.transfer_target = NO_MEMBER
+        reads.confirm(self)
+
+    def _new_progress(self) -> Progress:
+        config = self.config
+        return Progress(self.log.last_index + 1, config.inflight_max, config.inflight_bytes_max)
 
     def _change_role(self, role: Role, leader_id: int) -> None:
         self.role = role
@@ -257,7 +415,9 @@ class Consensus:
         self.votes = {}
         self.progress = {}
         self.pending_reads = PendingReads()
-        self.elapsed_ticks = 0
+        self.uncommitted_bytes = 0
+        self.transfer_target = NO_MEMBER
+        self.elapsed_ticks = self.office_ticks = 0
         self.timeout_ticks = self._random_timeout()
 
     def _random_timeout(self) -> int:
@@ -267,14 +427,21 @@ class Consensus:
     def _hard_state(self) -> HardState:
         return HardState(self.current_term, self.voted_for, self.log.commit_index)
 
-    def _refuse_old_term(self, message: Message) -> None:
-        """Figure 2, receiver rule 1 of both RPCs. Whoever led or campaigned learns of the new term."""
-        if isinstance(message, RequestVote):
-            self.send_after_persist(RequestVoteResponse(self.id, message.source, self.current_term, False))
-        elif isinstance(message, AppendEntries | Heartbeat):
-            self.send_after_persist(
-                AppendEntriesResponse(self.id, message.source, self.current_term, False, 0)
-            )
+    def _take_committed(self) -> tuple[Entry, ...]:
+        committed = self.log.take_committed()
+        if self.uncommitted_bytes and committed:
+            # Entries of earlier leaders were not counted: never below zero.
+            size = sum([len(entry.data) for entry in committed])
+            self.uncommitted_bytes = max(0, self.uncommitted_bytes - size)
+        return committed
+
+    def refuse_old_leader(self, message: AppendEntries | Heartbeat | InstallSnapshot) -> None:
+        """Figure 2, AppendEntries receiver rule 1: whoever led learns of the new term."""
+        self.send_after_persist(AppendEntriesResponse(self.id, message.source, self.current_term, False, 0))
+
+    def refuse_old_candidate(self, message: RequestVote) -> None:
+        """Figure 2, RequestVote receiver rule 1."""
+        self.send_after_persist(RequestVoteResponse(self.id, message.source, self.current_term, False))
 
 
 def _check_start(storage: LogStorage, commit_index: int, last_applied: int) -> None:
@@ -290,14 +457,33 @@ def _check_start(storage: LogStorage, commit_index: int, last_applied: int) -> N
         )
 
 
-for _role in Role:
-    _HANDLERS[_role, RequestVote] = election.on_request_vote
-for _role in (Role.FOLLOWER, Role.CANDIDATE):
-    _HANDLERS[_role, AppendEntries] = replication.on_append_entries
-    _HANDLERS[_role, Heartbeat] = replication.on_heartbeat
-_HANDLERS[Role.CANDIDATE, RequestVoteResponse] = election.on_request_vote_response
-_HANDLERS[Role.LEADER, AppendEntriesResponse] = replication.on_append_entries_response
-_HANDLERS[Role.LEADER, HeartbeatResponse] = replication.on_heartbeat_response
+def _handle(roles: Iterable[Role], message: type, handler: Callable[[Consensus, Any], None]) -> None:
+    for role in roles:
+        _HANDLERS[role, message] = handler
+
+
+_NOT_LEADING = (Role.FOLLOWER, Role.PRE_CANDIDATE, Role.CANDIDATE)
+_handle(Role, RequestVote, election.on_request_vote)
+_handle(Role, RequestPreVote, election.on_request_pre_vote)
+_handle(Role, Propose, proposing.on_propose)
+_handle(Role, ProposeRefused, proposing.on_propose_refused)
+_handle(Role, RequestReadIndex, reads.on_request_read_index)
+_handle(Role, ReadIndexResponse, reads.on_read_index_response)
+_handle(_NOT_LEADING, AppendEntries, replication.on_append_entries)
+_handle(_NOT_LEADING, Heartbeat, replication.on_heartbeat)
+_handle(_NOT_LEADING, InstallSnapshot, replication.on_install_snapshot)
+_handle([Role.PRE_CANDIDATE], RequestPreVoteResponse, election.on_request_pre_vote_response)
+_handle([Role.CANDIDATE], RequestVoteResponse, election.on_request_vote_response)
+_handle([Role.FOLLOWER], TimeoutNow, election.on_timeout_now)
+_handle([Role.LEADER], AppendEntriesResponse, replication.on_append_entries_response)
+_handle([Role.LEADER], HeartbeatResponse, replication.on_heartbeat_response)
 # Two leaders in one term cannot be: Election Safety is broken if this is ever reached.
-_HANDLERS[Role.LEADER, AppendEntries] = replication.on_second_leader
-_HANDLERS[Role.LEADER, Heartbeat] = replication.on_second_leader
+for _message in _FROM_LEADERS:
+    _handle([Role.LEADER], _message, replication.on_second_leader)
+    _OLD_TERM_HANDLERS[_message] = Consensus.refuse_old_leader
+_OLD_TERM_HANDLERS[RequestVote] = Consensus.refuse_old_candidate
+_OLD_TERM_HANDLERS[RequestPreVote] = election.on_request_pre_vote
+_OLD_TERM_HANDLERS[Propose] = proposing.on_propose
+_OLD_TERM_HANDLERS[ProposeRefused] = proposing.on_propose_refused
+_OLD_TERM_HANDLERS[RequestReadIndex] = reads.refuse
+_OLD_TERM_HANDLERS[ReadIndexResponse] = reads.on_read_index_response

@@ -7,6 +7,9 @@
 ``commit_index`` and ``handing_index`` (up to where committed entries were handed out for
 applying) only grow. Entries are handed out for applying only when they are committed
 and durable here, so the state machine is never ahead of this server's own log.
+
+While a snapshot is being installed (``installing``), the log is already the one behind it: it
+begins after the snapshot's position, and nothing in it is handed out for applying.
 """
 
 from __future__ import annotations
@@ -28,11 +31,12 @@ class RaftLog:
         self.handing_index = last_applied
         self.durable_index = storage.last_index
         self.handed_index = storage.last_index
+        self.installing: Position | None = None
         self._tail: list[Entry] = []
 
     @property
     def first_index(self) -> int:
-        return self.storage.first_index
+        return self.storage.first_index if self.installing is None else self.installing.index + 1
 
     @property
     def last_index(self) -> int:
@@ -49,6 +53,10 @@ class RaftLog:
             if offset >= len(self._tail):
                 raise Unavailable(f"entry {index} is beyond the log's end at {self.last_index}")
             return self._tail[offset].term
+        if self.installing is not None:
+            if index < self.installing.index:
+                raise Compacted(f"entry {index} lies before the snapshot at {self.installing}")
+            return self.installing.term
         return self.storage.term(index)
 
     def has(self, index: int, term: int) -> bool:
@@ -63,12 +71,14 @@ class RaftLog:
         return (last_log_term, last_log_index) >= (self.last_term, self.last_index)
 
     def entries(self, low: int, high: int, max_bytes: int = NO_LIMIT) -> tuple[Entry, ...]:
-        """Entries in [low, high), at most ``max_bytes`` of data but at least one."""
+        """Entries in [low, high), at most ``max_bytes`` of data but at least one. Raises Compacted."""
         if low >= high:
             return ()
         boundary = self.durable_index + 1
         chosen: list[Entry] = []
         if low < boundary:
+            if self.installing is not None:
+                raise Compacted(f"entry {low} lies before the snapshot at {self.installing}")
             chosen.extend(self.storage.entries(low, min(high, boundary), max_bytes))
             if len(chosen) < min(high, boundary) - low:
                 return tuple(chosen)
@@ -81,14 +91,17 @@ class RaftLog:
         """Add entries at the end, as a leader does."""
         self._tail.extend(entries)
 
-    def merge(self, prev_log_index: int, entries: Sequence[Entry]) -> None:
+    def merge(self, prev_log_index: int, entries: Sequence[Entry]) -> Sequence[Entry]:
         """Take over a leader's entries after ``prev_log_index``, which matches (§5.3): what is
-        there already stays, a conflicting entry and all that follow it go."""
+        there already stays, a conflicting entry and all that follow it go. Returns those that
+        were added; the first of them tells from where on the log changed."""
         for position, entry in enumerate(entries):
             if entry.index > self.last_index or self.term(entry.index) != entry.term:
                 self._truncate(entry.index, entry)
-                self._tail.extend(entries[position:])
-                return
+                added = entries[position:]
+                self._tail.extend(added)
+                return added
+        return ()
 
     def _truncate(self, index: int, because: Entry) -> None:
         """Drop everything from ``index`` on."""
@@ -106,6 +119,13 @@ class RaftLog:
             del self._tail[index - self.durable_index - 1 :]
         self.handed_index = min(self.handed_index, index - 1)
 
+    def restore(self, position: Position) -> None:
+        """A snapshot up to ``position`` takes the place of the whole log (Figure 13, rule 7)."""
+        self._tail.clear()
+        self.installing = position
+        self.durable_index = self.handed_index = position.index
+        self.commit_index = self.handing_index = position.index
+
     def commit_to(self, index: int) -> None:
         """Raise the commit index; it never falls."""
         if index <= self.commit_index:
@@ -120,18 +140,23 @@ class RaftLog:
         self.handed_index = self.last_index
         return tuple(self._tail[start:])
 
+    @property
+    def has_committed(self) -> bool:
+        """Whether ``take_committed`` would bring something."""
+        return self.installing is None and min(self.commit_index, self.durable_index) > self.handing_index
+
     def take_committed(self) -> tuple[Entry, ...]:
         """Entries that are committed and durable and were not handed out yet."""
-        until = min(self.commit_index, self.durable_index)
-        if until <= self.handing_index:
+        if not self.has_committed:
             return ()
+        until = min(self.commit_index, self.durable_index)
         chosen = self.entries(self.handing_index + 1, until + 1)
         self.handing_index = until
         return chosen
 
     def made_durable(self, entries: Sequence[Entry]) -> None:
         """These entries of an earlier Ready are on disk and in the storage. Those that a conflict
-        has replaced since do not count: their successors are in a later Ready."""
+        or a snapshot has replaced since do not count: their successors are in a later Ready."""
         if not entries:
             return
         last = entries[-1]
@@ -139,6 +164,11 @@ class RaftLog:
         if 0 < count <= len(self._tail) and self._tail[count - 1].term == last.term:
             del self._tail[:count]
             self.durable_index = last.index
+
+    def installed(self, position: Position) -> None:
+        """The snapshot up to ``position`` is durable here, and the storage begins behind it."""
+        if self.installing == position:
+            self.installing = None
 
     def applied(self, index: int) -> None:
         if not self.last_applied <= index <= self.handing_index:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from raft.core.messages import Message
-from raft.core.types import Entry, HardState, ReadState
+from raft.core.types import Entry, HardState, ReadState, SnapshotMeta
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,13 +15,20 @@ class Ready:
     The caller must, in this order:
 
     1. send ``messages`` whenever it likes: they promise nothing;
-    2. make ``entries`` and ``hard_state`` durable. Without ``must_sync`` nothing here is
+    2. if there is a ``snapshot``, make the state that came with it the own state, durably, and
+       the log one that begins behind it;
+    3. make ``entries`` and ``hard_state`` durable. Without ``must_sync`` nothing here is
        promised to anybody and the write may wait for the next one;
-    3. then send ``messages_after_persist`` and call ``Consensus.advance(ready)``.
+    4. then send ``messages_after_persist`` and call ``Consensus.advance(ready)``, and for a
+       snapshot ``Consensus.applied`` with its index.
 
     ``committed_entries`` are committed and durable here already: apply them in order at any
     time, then call ``Consensus.applied``. Several Readys may be under way at once, so that
     heartbeats go on during a slow write; they are advanced in the order they were handed out.
+
+    ``read_states`` are reads of this server that were confirmed. ``refused_proposals`` are contexts of
+    forwarded proposals, and ``refused_reads`` of reads, that the server asked did not take: nothing
+    happened of them, nor will.
     """
 
     hard_state: HardState | None
@@ -31,3 +38,6 @@ class Ready:
     committed_entries: tuple[Entry, ...]
     read_states: tuple[ReadState, ...]
     must_sync: bool
+    snapshot: SnapshotMeta | None = None
+    refused_proposals: tuple[int, ...] = ()
+    refused_reads: tuple[int, ...] = ()

@@ -23,7 +23,12 @@ class LogStorage(Protocol):
     def last_index(self) -> int:
         """Index of the last entry, ``first_index - 1`` if there is none."""
 
-    def initial_state(self) -> tuple[HardState, Membership]: ...
+    @property
+    def snapshot(self) -> Position | None:
+        """The position of the newest state that a follower can be sent; None if there is none yet."""
+
+    def initial_state(self) -> tuple[HardState, Membership]:
+        """The hard state, and the membership as of what the state machine has applied durably."""
 
     def term(self, index: int) -> int:
         """Term of the entry at ``index``, known from ``first_index - 1`` on.
@@ -48,6 +53,7 @@ class MemoryStorage:
         self._base = base
         self._entries: list[Entry] = []
         self._bytes = 0
+        self.snapshot: Position | None = None
         self.append(list(entries))
 
     @property
@@ -106,6 +112,12 @@ class MemoryStorage:
         self._base = Position(index, self._entries[count - 1].term)
         self._bytes -= _cost(self._entries[:count])
         del self._entries[:count]
+
+    def restore(self, position: Position) -> None:
+        """Forget everything: the log begins anew after ``position``."""
+        self._base = position
+        self._entries.clear()
+        self._bytes = 0
 
     def _check(self, low: int, high: int) -> None:
         if low < self.first_index:

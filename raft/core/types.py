@@ -17,6 +17,7 @@ NO_MEMBER = 0
 
 class Role(enum.Enum):
     FOLLOWER = "follower"
+    PRE_CANDIDATE = "pre-candidate"  # asks whether it could win, without raising its term (thesis 9.6)
     CANDIDATE = "candidate"
     LEADER = "leader"
 
@@ -25,7 +26,7 @@ class EntryType(enum.IntEnum):
     """What an entry's data means. The numbers are in the WAL: never reuse one."""
 
     NORMAL = 0  # opaque bytes for the state machine; empty for a new leader's no-op
-    MEMBERSHIP = 1  # an encoded Membership
+    MEMBERSHIP = 1  # an encoded Membership with a context (membership.encode)
 
 
 class Entry(NamedTuple):
@@ -59,14 +60,38 @@ class HardState(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """Who takes part. ``voters`` count for quorums; ``learners`` only receive the log.
+    """Who takes part. ``learners`` only receive the log; ``voters`` decide by majority. While
+    ``voters_outgoing`` is not empty the membership is *joint* (paper §6): every decision needs
+    a majority of both."""
 
-    Membership does not change yet; joint configurations (paper §6) will add
-    ``voters_outgoing`` here.
-    """
-
-    voters: frozenset[int]
+    voters: frozenset[int] = frozenset()
     learners: frozenset[int] = frozenset()
+    voters_outgoing: frozenset[int] = frozenset()
+
+    @property
+    def is_joint(self) -> bool:
+        return bool(self.voters_outgoing)
+
+    @property
+    def all_voters(self) -> frozenset[int]:
+        """Whoever has a vote in the old or the new half."""
+        return self.voters | self.voters_outgoing
+
+    @property
+    def members(self) -> frozenset[int]:
+        return self.voters | self.voters_outgoing | self.learners
+
+    def left(self) -> Membership:
+        """What a joint membership becomes in the end."""
+        return Membership(self.voters, self.learners)
+
+
+class SnapshotMeta(NamedTuple):
+    """A state that stands for the log up to ``position``, and the membership as of there (§7: "the
+    latest configuration in the log as of last included index")."""
+
+    position: Position
+    membership: Membership
 
 
 class ReadState(NamedTuple):

@@ -1,7 +1,7 @@
 """Frames and records, as bytes. Pure: no file is touched here. FORMAT.md explains the format.
 
 A *frame* is what one write puts on disk, and the unit of damage: it is valid as a whole or
-not at all. Inside are *records*: entries and hard states.
+not at all. Inside are *records*: entries, hard states, and marks of a snapshot's installation.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import google_crc32c
 
-from raft.core.types import Entry, EntryType, HardState
+from raft.core.types import Entry, EntryType, HardState, Position
 
 MARKER_BYTES = 8
 # marker, offset in the file, payload length, checksum of the frame before; then the checksum of these.
@@ -26,12 +26,32 @@ _RECORD = struct.Struct(">BI")  # kind, payload length
 _HARD_STATE = struct.Struct(">QQQ")
 _ENTRY = struct.Struct(">QQB")  # index, term, type; the data follows
 _ENTRY_RECORD = struct.Struct(">BIQQB")
+_POSITION = struct.Struct(">QQ")
 KIND_HARD_STATE = 1
 KIND_ENTRY = 2
+KIND_INSTALLING = 3
+KIND_INSTALLED = 4
 
 
 class Malformed(Exception):
     """Bytes whose checksum is right do not mean anything: written by something else than this code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installing:
+    """From here on the state may turn into that of the snapshot at ``position``."""
+
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """The state is that of the snapshot at ``position``: the log begins anew behind it."""
+
+    position: Position
+
+
+Record = HardState | Entry | Installing | Installed
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +113,12 @@ def encode_entries(entries: Iterable[Entry]) -> list[bytes]:
     return pieces
 
 
-def decode_records(payload: bytes) -> Iterator[HardState | Entry]:
+def encode_snapshot(mark: Installing | Installed) -> bytes:
+    kind = KIND_INSTALLING if isinstance(mark, Installing) else KIND_INSTALLED
+    return _RECORD.pack(kind, _POSITION.size) + _POSITION.pack(*mark.position)
+
+
+def decode_records(payload: bytes) -> Iterator[Record]:
     """What a frame holds, in order. Raises Malformed."""
     offset = 0
     while offset < len(payload):
@@ -109,6 +134,10 @@ def decode_records(payload: bytes) -> Iterator[HardState | Entry]:
             elif kind == KIND_ENTRY:
                 index, term, entry_type = _ENTRY.unpack_from(body)
                 yield Entry(index, term, EntryType(entry_type), body[_ENTRY.size :])
+            elif kind == KIND_INSTALLING:
+                yield Installing(Position(*_POSITION.unpack(body)))
+            elif kind == KIND_INSTALLED:
+                yield Installed(Position(*_POSITION.unpack(body)))
             else:
                 raise Malformed(f"a record is of kind {kind}, which this version does not know")
         except (struct.error, ValueError) as error:

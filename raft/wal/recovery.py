@@ -16,7 +16,7 @@ from pathlib import Path
 
 from raft.core.types import ORIGIN, Entry, HardState, Position
 from raft.filesystem import Filesystem
-from raft.wal.record import Frame, Malformed, decode_frame, decode_records, find_frame
+from raft.wal.record import Frame, Installed, Installing, Malformed, decode_frame, decode_records, find_frame
 from raft.wal.segment import Header, decode_header, segment_name, sequence_of
 
 
@@ -66,6 +66,7 @@ class Log:
     hard_state: HardState = NO_HARD_STATE
     base: Position = ORIGIN
     entries: list[Entry] = field(default_factory=list)
+    installing: Position | None = None  # a snapshot whose installation was begun and not finished
     segments: list[SegmentInfo] = field(default_factory=list)
     chain: int = 0
     end: int = 0  # where the last segment's valid part ends
@@ -138,6 +139,11 @@ def _replay(log: Log, info: SegmentInfo, frame: Frame, offset: int) -> None:
         for record in decode_records(frame.payload):
             if isinstance(record, HardState):
                 log.hard_state = record
+            elif isinstance(record, Installing):
+                log.installing = record.position
+            elif isinstance(record, Installed):
+                log.base, log.installing = record.position, None
+                log.entries.clear()
             else:
                 _replay_entry(log, record)
                 info.max_index = max(info.max_index, record.index)

@@ -17,7 +17,14 @@ from pathlib import Path
 
 from raft.core.types import Entry, HardState, Position
 from raft.filesystem import File, Filesystem
-from raft.wal.record import encode_entries, encode_frame, encode_hard_state
+from raft.wal.record import (
+    Installed,
+    Installing,
+    encode_entries,
+    encode_frame,
+    encode_hard_state,
+    encode_snapshot,
+)
 from raft.wal.recovery import Log, SegmentInfo, TornTail, WalCorrupt, recover
 from raft.wal.segment import TEMPORARY_NAME, Header, create_segment, new_marker
 
@@ -45,6 +52,7 @@ class Recovered:
     base: Position  # the position before the first entry
     entries: list[Entry]
     cut: TornTail | None  # an unfinished write that was cut off
+    installing: Position | None = None  # a snapshot whose installation was begun and not finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +100,7 @@ class Wal:
             )
         wal = cls(filesystem, directory, segment_bytes, log)
         wal._prepare(identity, log.tail)
-        return wal, Recovered(log.hard_state, log.base, log.entries, log.cut)
+        return wal, Recovered(log.hard_state, log.base, log.entries, log.cut, log.installing)
 
     @property
     def last_index(self) -> int:
@@ -104,11 +112,19 @@ class Wal:
         """Roughly what the log occupies."""
         return (len(self._segments) - 1) * self._segment_bytes + self._end
 
-    def encode(self, parts: Iterable[tuple[HardState | None, Sequence[Entry]]]) -> Batch:
-        """One batch of what ``parts`` say, in order. Batches must be written in the order they
-        were encoded in. ValueError where entries do not continue the log."""
+    def encode(
+        self,
+        parts: Iterable[tuple[HardState | None, Sequence[Entry]]],
+        mark: Installing | Installed | None = None,
+    ) -> Batch:
+        """One batch of what ``mark`` and ``parts`` say, in order. Batches must be written in the order
+        they were encoded in. ValueError where entries do not continue the log."""
         pieces: list[bytes] = []
         hard_state, last, max_index = self._encoded_hard_state, self._encoded_last, 0
+        if mark is not None:
+            pieces.append(encode_snapshot(mark))
+            if isinstance(mark, Installed):
+                last = mark.position
         for changed, entries in parts:
             if entries:
                 if entries[0].index > last.index + 1:

@@ -133,7 +133,7 @@ class Machine(RuleBasedStateMachine):
         self.machine.freeze()
         self.machine.write_frozen()
         self.machine.release_frozen()
-        assert self.machine.durable_index == len(self.log)
+        assert self.machine.durable_applied[0] == len(self.log)
 
     @rule(key=KEYS, value=VALUES)
     def write_during_a_flush(self, key: bytes, value: bytes) -> None:
@@ -149,7 +149,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def crash(self) -> None:
         """What was not flushed is gone, and comes back from the log."""
-        durable = self.machine.durable_index
+        durable = self.machine.durable_applied[0]
         self.machine.close()
         self.open()
         assert self.machine.applied[0] == durable

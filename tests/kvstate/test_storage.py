@@ -101,7 +101,7 @@ def test_a_store_that_fails_keeps_the_state_readable() -> None:
     store.fail_with = StateFault("disk")
     with pytest.raises(StateFault):
         machine.write_frozen()
-    assert machine.durable_index == 0
+    assert machine.durable_applied[0] == 0
     assert machine.range(Range(b"k")).count == 1
 
 

@@ -128,7 +128,15 @@ class Cluster:
     def heal(self) -> None:
         self.cut.clear()
 
+    def forget_leader(self) -> None:
+        """Nobody has heard of a leader for an election timeout: they would vote for another."""
+        for member in self.up:
+            core = self.core(member)
+            if core.role is not Role.LEADER:
+                core.elapsed_ticks = core.config.election_ticks
+
     def elect(self, member: int) -> None:
+        self.forget_leader()
         self.nodes[member].core.campaign()
         self.settle()
         assert self.leader == member

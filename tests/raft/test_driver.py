@@ -46,13 +46,14 @@ class Recorder:
 
     def __init__(self) -> None:
         self.applied: list[bytes] = []
-        self.index = 0
-        self.durable_index = 0
+        self.index = self.term = 0
+        self.durable_applied = (0, 0)
         self.pending_bytes = 0
         self.fail_on: bytes | None = None
 
     def apply(self, index: int, term: int, data: bytes) -> str:
         assert index == self.index + 1
+        self.term = term
         if data == self.fail_on:
             raise RuntimeError("the state machine broke")
         self.index = index
@@ -65,7 +66,7 @@ class Recorder:
     def write_frozen(self) -> None: ...
 
     def release_frozen(self) -> None:
-        self.durable_index = self.index
+        self.durable_applied = (self.index, self.term)
 
 
 class Wire:
@@ -100,6 +101,7 @@ class Rig:
             Proposals(1, 0, chosen.request_timeout, loop),
             chosen,
             on_applied=lambda result: None,
+            on_restored=lambda: None,
             on_fatal=self.failures.append,
         )
         self.driver.start()
@@ -280,5 +282,5 @@ async def test_the_log_is_cut_behind_what_is_durable() -> None:
         for _ in range(20):
             await asyncio.gather(*(r.driver.propose(b"x") for _ in range(10)))
         await eventually(lambda: r.driver.core.log.first_index >= 180)
-        assert r.machine.durable_index - r.driver.core.log.first_index < 31
+        assert r.machine.durable_applied[0] - r.driver.core.log.first_index < 31
         assert len(r.machine.applied) == 200

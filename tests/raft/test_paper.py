@@ -23,10 +23,14 @@ def entry(index: int, term: int, data: bytes = b"x") -> Entry:
 
 
 def server(
-    member: int = 1, size: int = 3, hard_state: HardState | None = None, log: list[Entry] | None = None
+    member: int = 1,
+    size: int = 3,
+    hard_state: HardState | None = None,
+    log: list[Entry] | None = None,
+    pre_vote: bool = True,
 ) -> tuple[Consensus, MemoryStorage]:
     storage = MemoryStorage(Membership(frozenset(range(1, size + 1))), hard_state, entries=log or [])
-    return Consensus(Config(id=member, rng=random.Random(1)), storage), storage
+    return Consensus(Config(id=member, rng=random.Random(1), pre_vote=pre_vote), storage), storage
 
 
 def persist(core: Consensus, storage: MemoryStorage) -> list:
@@ -51,7 +55,7 @@ def test_servers_begin_as_followers() -> None:
 def test_a_follower_that_hears_nothing_campaigns() -> None:
     """A follower that receives no communication over the election timeout begins an election: it
     increments its term, votes for itself and asks the others (§5.2)."""
-    core, storage = server()
+    core, storage = server(pre_vote=False)
     for _ in range(2 * core.config.election_ticks):
         core.tick()
     assert core.role is Role.CANDIDATE
@@ -277,6 +281,8 @@ def test_reads_wait_for_an_entry_of_the_own_term() -> None:
     cluster.elect(1)
     cluster.core(1).propose([b"x"])
     cluster.settle()
+    cluster.forget_leader()
+    cluster.nodes[1].core.become_follower(1, 0)
     cluster.nodes[2].core.campaign()
     cluster.post(cluster.nodes[2].take_ready())
     cluster.post(cluster.nodes[2].finish_write())
@@ -313,8 +319,9 @@ def test_a_deposed_leader_confirms_no_read() -> None:
     cluster.tick(3)
     cluster.settle()
     assert cluster.nodes[1].read_states == []
-    with pytest.raises(NotLeader):
-        cluster.core(1).read_index(8)
+    cluster.core(1).read_index(8)  # it is a follower now, and asks the new leader
+    cluster.settle()
+    assert cluster.nodes[1].read_states == [ReadState(8, cluster.core(2).commit_index)]
 
 
 def test_a_minority_confirms_no_read() -> None:
@@ -333,11 +340,17 @@ def test_a_minority_confirms_no_read() -> None:
 
 
 def test_only_the_leader_takes_proposals() -> None:
-    """A follower refuses, and says who leads."""
+    """A follower passes on what it is asked to the leader (thesis 6.2); where none is known it says so."""
     cluster = Cluster(3)
-    cluster.elect(2)
     with pytest.raises(NotLeader) as caught:
         cluster.core(1).propose([b"x"])
+    assert caught.value.leader_id == 0
+    cluster.elect(2)
+    assert cluster.core(1).propose([b"x"], 7) == 0
+    cluster.settle()
+    assert cluster.commands(1) == [b"x"]
+    with pytest.raises(NotLeader) as caught:
+        cluster.core(1).transfer_leadership(3)
     assert caught.value.leader_id == 2
 
 
@@ -388,7 +401,7 @@ members = st.integers(1, 7)
 @given(st.sets(members, min_size=1), st.dictionaries(members, st.integers(0, 20)))
 def test_the_commit_index_is_what_a_majority_holds(voters: set[int], matches: dict[int, int]) -> None:
     """Committed is what more than half of the voters hold, by plain counting."""
-    index = committed_index(voters, matches)
+    index = committed_index(Membership(frozenset(voters)), matches)
     holders = sum(matches.get(voter, 0) >= index for voter in voters)
     more = sum(matches.get(voter, 0) >= index + 1 for voter in voters)
     assert holders * 2 > len(voters)
@@ -401,4 +414,4 @@ def test_an_election_is_won_by_more_than_half(voters: set[int], votes: dict[int,
     yes = sum(votes.get(voter, False) for voter in voters)
     no = sum(votes.get(voter, True) is False for voter in voters)
     expected = Vote.WON if yes * 2 > len(voters) else Vote.LOST if no * 2 >= len(voters) else Vote.PENDING
-    assert tally(voters, votes) is expected
+    assert tally(Membership(frozenset(voters)), votes) is expected
