@@ -11,6 +11,7 @@ look into the state (``kvstate``), or skip the barrier when ``serializable``.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -82,6 +83,7 @@ class Service:
         scrubber: Scrubber,
         members: tuple[Member, ...],
         limits: Limits,
+        wall_clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._machine = machine
         self._driver = driver
@@ -89,6 +91,7 @@ class Service:
         self._scrubber = scrubber
         self._members = members
         self._limits = limits
+        self._wall_clock_ms = wall_clock_ms
         self._user = ""  # nobody logs in yet
 
     @property
@@ -171,7 +174,7 @@ class Service:
     # How a write goes.
 
     async def _write(self, command: Command) -> Reply:
-        data = encode(command, user=self._user, wall_clock_ms=time.time_ns() // 1_000_000)
+        data = encode(command, user=self._user, wall_clock_ms=self._wall_clock_ms())
         if len(data) > self._limits.max_request_bytes:
             limit = self._limits.max_request_bytes + GRPC_OVERHEAD_BYTES
             if len(data) > limit:

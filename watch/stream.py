@@ -106,6 +106,16 @@ class WatchStream:
         hub = self._hub
         return len(self._queue) >= hub.queue_responses_max or self._queued_bytes >= hub.queue_bytes_max
 
+    @property
+    def has_unread(self) -> bool:
+        """Whether something waits for the reader."""
+        return bool(self._queue)
+
+    @property
+    def is_lagging(self) -> bool:
+        """Whether one of its watchers still reads the past."""
+        return bool(self._unsynced)
+
     async def drained(self) -> None:
         """Wait until the reader has taken what is queued."""
         if self._queue:

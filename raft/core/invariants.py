@@ -1,68 +1,91 @@
 """What Raft guarantees (thesis figure 3.2), checked on cores as they stand and as they change.
 
-Called by tests and the simulator after every step. ``Observer`` remembers what was seen, so
-it also finds what only shows over time.
+Called by tests and the simulator after every step. ``check_state`` looks at one server;
+``Observer`` remembers what was seen of all of them, so it also finds what only shows over
+time or between servers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from raft.core.consensus import Consensus
 from raft.core.errors import InvariantViolated
-from raft.core.types import Entry, Role
+from raft.core.types import Entry, HardState, Role
 
 
 def check_state(core: Consensus) -> None:
     """What must hold of one server at any time."""
     log = core.log
-    _expect(
-        log.last_applied <= log.handing_index <= log.commit_index, core, "applied ≤ handed out ≤ committed"
-    )
-    _expect(log.commit_index <= log.last_index, core, "the commit index is within the log")
-    _expect(log.handing_index <= log.durable_index, core, "what is applied is durable")
-    _expect(log.durable_index <= log.handed_index <= log.last_index, core, "durable ≤ handed over ≤ last")
+    if not (
+        log.last_applied <= log.handing_index <= log.commit_index <= log.last_index
+        and log.handing_index <= log.durable_index <= log.handed_index <= log.last_index
+    ):
+        raise _broken(
+            core, "applied ≤ handed out ≤ committed ≤ last, and handed out ≤ durable ≤ written ≤ last"
+        )
+    if core.role is not Role.LEADER:
+        return
+    if core.leader_id != core.id:
+        raise _broken(core, "a leader knows that it leads")
     for peer, progress in core.progress.items():
-        _expect(progress.match_index < progress.next_index, core, f"match < next for member {peer}")
-        _expect(progress.match_index <= log.last_index, core, f"match of member {peer} is within the log")
-    if core.role is Role.LEADER:
-        _expect(core.leader_id == core.id, core, "a leader knows that it leads")
-        _expect(
-            core.progress[core.id].match_index <= log.durable_index, core, "own match counts what is durable"
-        )
+        if not progress.match_index < progress.next_index:
+            raise _broken(core, f"match < next for member {peer}")
+        if not progress.match_index <= log.last_index:
+            raise _broken(core, f"match of member {peer} is within the log")
+        if progress.inflight > progress.inflight_max:
+            raise _broken(
+                core, f"at most {progress.inflight_max} AppendEntries are under way to member {peer}"
+            )
+    if core.progress[core.id].match_index > log.durable_index:
+        raise _broken(core, "own match counts what is durable")
 
 
-def _expect(condition: bool, core: Consensus, rule: str) -> None:
-    if not condition:
-        log = core.log
-        raise InvariantViolated(
-            f"member {core.id} ({core.role.value}, term {core.current_term}) breaks “{rule}”:"
-            f" last={log.last_index} handed={log.handed_index} durable={log.durable_index}"
-            f" commit={log.commit_index} handing={log.handing_index} applied={log.last_applied}"
-        )
+def _broken(core: Consensus, rule: str) -> InvariantViolated:
+    log = core.log
+    return InvariantViolated(
+        f"member {core.id} ({core.role.value}, term {core.current_term}) breaks “{rule}”:"
+        f" last={log.last_index} handed={log.handed_index} durable={log.durable_index}"
+        f" commit={log.commit_index} handing={log.handing_index} applied={log.last_applied}"
+    )
+
+
+class _Seen(NamedTuple):
+    """What a server was like when it was looked at last."""
+
+    hard_state: HardState
+    role: Role
+    last_index: int
+    last_term: int
 
 
 class Observer:
-    """Watches a whole cluster. Call ``check`` after each step with the servers that are up."""
+    """Watches a whole cluster. Call ``check`` after each step with the servers that changed."""
 
     def __init__(self) -> None:
-        self._leaders: dict[int, int] = {}  # term → who led it
-        self._committed: dict[int, Entry] = {}
-        self._commit_index: dict[int, int] = {}
+        self.committed: dict[int, Entry] = {}
+        self.leaders: dict[int, int] = {}  # term → who led it
+        self._seen: dict[int, _Seen] = {}
         self._applied: dict[int, Entry] = {}
 
     def restarted(self, member: int) -> None:
         """A server forgot everything that was not durable, its commit index included."""
-        self._commit_index.pop(member, None)
+        self._seen.pop(member, None)
 
     def check(self, cores: Iterable[Consensus]) -> None:
-        cores = sorted(cores, key=lambda core: core.id)
-        for core in cores:
+        for core in sorted(cores, key=lambda core: core.id):
             check_state(core)
-            self._check_commit(core)
-        for core in cores:
+            before = self._seen.get(core.id)
+            log = core.log
+            hard_state = HardState(core.current_term, core.voted_for, log.commit_index)
+            now = _Seen(hard_state, core.role, log.last_index, log.last_term)
+            if now == before:
+                continue
+            self._check_change(core, before, hard_state)
             if core.role is Role.LEADER:
-                self._check_leader(core)
+                self._check_leader(core, before)
+            self._seen[core.id] = now
 
     def applied(self, member: int, entry: Entry) -> None:
         """State Machine Safety: nobody applies a different entry at the same index."""
@@ -72,30 +95,43 @@ class Observer:
                 f"State Machine Safety: member {member} applies {entry}, before it was {before}"
             )
 
-    def _check_commit(self, core: Consensus) -> None:
-        before = self._commit_index.get(core.id, core.log.commit_index)
-        if core.log.commit_index < before:
-            raise InvariantViolated(
-                f"member {core.id}: the commit index went from {before} to {core.log.commit_index}"
-            )
-        low = max(before, core.log.first_index - 1) + 1
-        for entry in core.log.entries(low, core.log.commit_index + 1):
-            committed = self._committed.setdefault(entry.index, entry)
+    def _check_change(self, core: Consensus, before: _Seen | None, now: HardState) -> None:
+        """Terms and commit indexes only grow, and a vote once given stands for its term."""
+        old = before.hard_state if before is not None else HardState(0, 0, core.log.first_index - 1)
+        if before is not None:
+            if now.current_term < old.current_term:
+                raise _broken(core, f"the term never goes back, it was {old.current_term}")
+            if now.current_term == old.current_term and old.voted_for not in (0, now.voted_for):
+                raise _broken(core, f"one vote a term: it was given to member {old.voted_for} before")
+            if now.commit_index < old.commit_index:
+                raise _broken(core, f"the commit index never goes back, it was {old.commit_index}")
+        low = max(old.commit_index, core.log.first_index - 1) + 1
+        for entry in core.log.entries(low, now.commit_index + 1):
+            committed = self.committed.setdefault(entry.index, entry)
             if committed != entry:
                 raise InvariantViolated(
-                    f"Log Matching: member {core.id} has committed {entry}, another {committed}"
+                    f"State Machine Safety: member {core.id} has committed {entry}, another {committed}"
                 )
-        self._commit_index[core.id] = core.log.commit_index
 
-    def _check_leader(self, core: Consensus) -> None:
-        leader = self._leaders.setdefault(core.current_term, core.id)
+    def _check_leader(self, core: Consensus, before: _Seen | None) -> None:
+        leader = self.leaders.setdefault(core.current_term, core.id)
         if leader != core.id:
             raise InvariantViolated(
                 f"Election Safety: members {leader} and {core.id} both lead term {core.current_term}"
             )
-        for index, entry in self._committed.items():
-            must_have = index >= core.log.first_index and entry.term < core.current_term
-            if must_have and not core.log.has(index, entry.term):
+        if before is None or before.role is not Role.LEADER:
+            self._check_complete(core)
+        elif core.log.last_index < before.last_index or not core.log.has(before.last_index, before.last_term):
+            raise _broken(
+                core, f"Leader Append-Only: its log ended at {before.last_index}@{before.last_term}"
+            )
+
+    def _check_complete(self, core: Consensus) -> None:
+        """Leader Completeness: a new leader's log holds every entry committed in earlier terms."""
+        for index, entry in self.committed.items():
+            if index < core.log.first_index or entry.term >= core.current_term:
+                continue
+            if not core.log.has(index, entry.term):
                 raise InvariantViolated(
                     f"Leader Completeness: member {core.id} leads term {core.current_term}"
                     f" without the committed entry {index}@{entry.term}"

@@ -221,7 +221,7 @@ class Wal:
         if needed <= self._zeroed_to:
             return
         assert self._file is not None
-        size = max(ZEROED_AHEAD_BYTES, needed - self._zeroed_to)
+        size = max(min(ZEROED_AHEAD_BYTES, self._segment_bytes), needed - self._zeroed_to)
         self._file.write_at(self._zeroed_to, bytes(size))
         self._zeroed_to += size
 

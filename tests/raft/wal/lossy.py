@@ -8,12 +8,12 @@ from pathlib import Path
 SECTOR = 512
 
 
-class Crash(Exception):
-    """The power went out."""
+class Crash(BaseException):
+    """The power went out. No code under test may catch it."""
 
 
 class LossyFile:
-    def __init__(self, disk: LossyDisk, content: _Content) -> None:
+    def __init__(self, disk: LossyDisk, content: Content) -> None:
         self._disk = disk
         self._content = content
 
@@ -28,12 +28,13 @@ class LossyFile:
         self._disk.step("sync")
         self._content.durable = bytes(self._content.data)
         self._content.unsynced.clear()
+        self._disk.synced(self._content)
 
     def close(self) -> None:
         pass
 
 
-class _Content:
+class Content:
     def __init__(self) -> None:
         self.data = bytearray()
         self.durable = b""
@@ -48,14 +49,19 @@ class LossyDisk:
     """The ``Filesystem`` of the log. ``crash_at`` N raises Crash instead of the Nth operation;
     ``fail_at`` raises ``error`` there."""
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int | str = 0) -> None:
         self.rng = random.Random(seed)
-        self._names: dict[Path, _Content] = {}
-        self._durable_names: dict[Path, _Content] = {}
+        self._names: dict[Path, Content] = {}
+        self._durable_names: dict[Path, Content] = {}
         self.operations = 0
         self.crash_at: int | None = None
         self.fail_at: int | None = None
         self.error = OSError(5, "Input/output error")
+
+    @property
+    def contents(self) -> list[Content]:
+        """What is in the files that have a name."""
+        return list(self._names.values())
 
     def step(self, what: str) -> None:
         self.operations += 1
@@ -64,6 +70,9 @@ class LossyDisk:
         if self.operations == self.fail_at:
             raise self.error
 
+    def synced(self, content: Content) -> None:
+        """Called when a file was synced; for whoever wants to know."""
+
     def crash(self) -> None:
         """Lose what was not synced: each write is lost, kept or torn in its sectors, in any
         combination; and names that were not synced are lost or kept."""
@@ -71,10 +80,10 @@ class LossyDisk:
         names = self._names if self.rng.random() < 0.5 else self._durable_names
         self._names = dict(names)
         self._durable_names = dict(names)
-        for content in set(self._names.values()):
+        for content in dict.fromkeys(self._names.values()):
             self._tear(content)
 
-    def _tear(self, content: _Content) -> None:
+    def _tear(self, content: Content) -> None:
         survivors = bytearray(content.durable)
         for offset, data in content.unsynced:
             for start in range(0, len(data), SECTOR):
@@ -111,7 +120,7 @@ class LossyDisk:
 
     def create(self, path: Path) -> LossyFile:
         self.step("create")
-        self._names[path] = _Content()
+        self._names[path] = Content()
         return LossyFile(self, self._names[path])
 
     def rename(self, source: Path, target: Path) -> None:

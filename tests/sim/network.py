@@ -1,0 +1,92 @@
+"""The network between nodes: it loses, doubles, delays and reorders, and is cut in any way.
+
+A snapshot goes as a stream beside the messages: it takes the sender's durable state as it is
+when it leaves, and its sender learns how it ended, unless that news is lost too, which it
+then takes for a failure.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from kvstate.backend import Backend, MemoryStore
+from kvstate.machine import StateMachine
+from raft.core.membership import decode
+from raft.core.messages import InstallSnapshot, Message
+from raft.core.types import Position, SnapshotMeta
+
+if TYPE_CHECKING:
+    from tests.sim.node import Node
+    from tests.sim.simulation import Simulation
+
+IN_FLIGHT_MAX = 20_000
+
+
+class Network:
+    def __init__(self, sim: Simulation) -> None:
+        self._sim = sim
+        self._options = sim.options
+        self._random = random.Random(f"{sim.seed}/network")
+        self.cut: set[tuple[int, int]] = set()  # (from, to)
+        self.calm = False
+        self.in_flight = 0
+
+    def post(self, source: Node, message: Message) -> None:
+        sim, options, rng = self._sim, self._options, self._random
+        store = None
+        if isinstance(message, InstallSnapshot):
+            message, store = _with_content(source, message)
+        copies = 1
+        if not self.calm:
+            if rng.random() < options.loss:
+                copies = 0
+            elif store is None and rng.random() < options.doubling:
+                copies = 2
+        if not copies or (message.source, message.target) in self.cut:
+            sim.trace_message("lost", message)
+            if store is not None:
+                self._report_later(source, message.target, arrived=False)
+            return
+        sim.trace_message("sends", message)
+        for _ in range(copies):
+            delay = rng.uniform(options.delay_min, options.delay_max)
+            if not self.calm and rng.random() < options.straying:
+                delay *= rng.uniform(1, 30)
+            self.in_flight += 1
+            sim.queue.later(delay, None, self._arrive, source, source.life, message, store)
+        sim.oracle.expect(self.in_flight < IN_FLIGHT_MAX, "a message storm", f"{self.in_flight} in flight")
+
+    def _arrive(self, source: Node, life: int, message: Message, store: MemoryStore | None) -> None:
+        self.in_flight -= 1
+        sim = self._sim
+        target = sim.nodes.get(message.target)
+        arrived = target is not None and target.up and (message.source, message.target) not in self.cut
+        if arrived:
+            assert target is not None
+            sim.queue.soon(target, self._deliver, target, message, store)
+        else:
+            sim.trace_message("lost", message)
+        if store is not None and source.life == life:
+            news_lost = not self.calm and self._random.random() < self._options.loss
+            self._report_later(source, message.target, arrived=arrived and not news_lost)
+
+    def _deliver(self, target: Node, message: Message, store: MemoryStore | None) -> None:
+        self._sim.trace_message("gets", message)
+        target.deliver(message, store)
+
+    def _report_later(self, source: Node, follower: int, *, arrived: bool) -> None:
+        def report() -> None:
+            source.driver.report_snapshot(follower, arrived=arrived)
+
+        self._sim.queue.later(self._random.uniform(0, 0.2), source, report)
+
+
+def _with_content(source: Node, message: InstallSnapshot) -> tuple[InstallSnapshot, MemoryStore]:
+    """What a stream would carry: the durable state of now, and what it says it stands for."""
+    store = source.store.copy()
+    state = StateMachine(Backend(store))
+    membership = decode(state.membership)[0] if state.membership else source.founders
+    meta = SnapshotMeta(Position(*state.applied), membership)
+    return replace(message, snapshot=meta), store

@@ -1,0 +1,282 @@
+"""One simulated server: the product's own code, wired as ``api/node.py`` wires it, on simulated
+disks, network and time. A crash forgets all of it but the disks."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from api.scrubber import Scrubber
+from api.service import Limits, Service
+from kvstate.backend import Backend, MemoryStore
+from kvstate.errors import StateFault
+from kvstate.machine import ApplyResult, StateMachine
+from raft.core.config import Config
+from raft.core.consensus import Consensus
+from raft.core.errors import InvariantViolated
+from raft.core.membership import decode
+from raft.core.messages import InstallSnapshot, Message
+from raft.core.types import Membership, Position
+from raft.driver import Driver, DriverSettings
+from raft.proposals import Proposals
+from raft.restart import Discontinuous, resume
+from raft.wal.wal import Wal, WalCorrupt
+from tests.raft.wal.lossy import Crash
+from tests.sim.clock import Handle, SimLoop
+from tests.sim.disk import SimDisk, SimExecutor
+from watch.hub import Hub
+
+if TYPE_CHECKING:
+    from tests.sim.simulation import Simulation
+
+WAL = Path("/wal")
+
+
+class Staged:
+    """A snapshot's content that has arrived; ``install`` is atomic, as a rename is."""
+
+    def __init__(self, node: Node, store: MemoryStore) -> None:
+        self.store = store
+        self._node = node
+
+    def install(self) -> None:
+        self._node.disk.step("install")
+        self._node.store = self.store
+
+
+class ObservedMachine(StateMachine):
+    """The real state machine; the simulation looks over its shoulder."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        super().__init__(Backend(node.store))
+
+    def apply(self, index: int, term: int, data: bytes) -> ApplyResult:
+        result = super().apply(index, term, data)
+        self._node.sim.oracle.applied(self._node, index, term, data, result)
+        return result
+
+    def apply_membership(self, index: int, term: int, membership: bytes) -> None:
+        super().apply_membership(index, term, membership)
+        result = ApplyResult(None, None, (), self.revision)
+        self._node.sim.oracle.applied(self._node, index, term, membership, result)
+
+    def restore(self, snapshot: Staged) -> None:  # type: ignore[override]  # the driver hands it through
+        super().restore(snapshot.store)
+
+
+class Node:
+    """``disk`` and ``store`` survive a crash; everything below them is made by ``boot``."""
+
+    def __init__(self, sim: Simulation, member: int, founders: Membership) -> None:
+        self.sim = sim
+        self.queue = sim.queue
+        self.member = member
+        self.founders = founders
+        self.disk = SimDisk(f"{sim.seed}/disk/{member}")
+        self.store = MemoryStore()
+        self.life = 0
+        self.up = False
+        self.paused = False
+        self.clock_rate = 1.0
+        self.slowness = 1.0
+        self._clock_base = (0.0, 0.0)  # (virtual time, local time) when the rate changed last
+        self._held: list[Handle] = []  # events that came while paused, and timers while the clock stood
+        self._random = random.Random(f"{sim.seed}/node/{member}")
+        # Made by boot.
+        self.loop: SimLoop
+        self.core: Consensus
+        self.machine: ObservedMachine
+        self.hub: Hub
+        self.driver: Driver
+        self.service: Service
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.crash_at_send = 0  # crash instead of the so-many-th sending from now; 0: do not
+
+    # Time.
+
+    def local_time(self) -> float:
+        virtual, local = self._clock_base
+        return local + (self.queue.now - virtual) * self.clock_rate
+
+    def set_clock_rate(self, rate: float) -> None:
+        self._clock_base = (self.queue.now, self.local_time())
+        self.clock_rate = rate
+        self._release()
+
+    def pause(self, paused: bool) -> None:
+        self.paused = paused
+        self._release()
+
+    def takes(self, handle: Handle) -> bool:
+        """Whether an event may happen here now; if not, it is kept until it may."""
+        if self.paused or (handle.is_timer and self.clock_rate == 0):
+            self._held.append(handle)
+            return False
+        return True
+
+    def _release(self) -> None:
+        held, self._held = self._held, []
+        for handle in held:
+            self.queue.again(handle)
+
+    def run(self, handle: Handle) -> None:
+        """Let the node do something; it may crash over it."""
+        self.inside(handle.function, *handle.args)
+
+    def inside(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call ``function`` as the node's event loop would."""
+        asyncio._set_running_loop(self.loop)
+        try:
+            return function(*args)
+        except Crash as crash:
+            self.crash(str(crash))
+            return None
+        finally:
+            asyncio._set_running_loop(None)
+
+    def start_task(self, coroutine: Any) -> asyncio.Task[Any]:
+        task = self.loop.create_task(coroutine)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
+
+    # Life.
+
+    def boot(self) -> None:
+        """Start from the disks. May crash or fail over it, and is down again then."""
+        self.life += 1
+        self.up, self.paused = True, False
+        self._held.clear()
+        self.disk.has_failed = False
+        self.loop = SimLoop(self.queue, self)
+        self.tasks = set()
+        try:
+            self.inside(self._assemble)
+        except OSError as error:
+            self.crash(f"cannot start: {error}")
+        except (WalCorrupt, Discontinuous, InvariantViolated, StateFault) as error:
+            self.sim.oracle.fail("a node starts from whatever a crash left", f"{self}: {error}")
+
+    def _assemble(self) -> None:
+        sim, settings, loop = self.sim, self.sim.options, self.loop
+        wal, recovered = Wal.open(
+            self.disk, WAL, identity=b"member %d" % self.member, segment_bytes=settings.segment_bytes
+        )
+        sim.oracle.recovered(self, recovered)
+        self.machine = machine = ObservedMachine(self)
+        membership = decode(machine.membership)[0] if machine.membership else self.founders
+        storage = resume(wal, recovered, Position(*machine.applied), membership)
+        config = Config(
+            id=self.member,
+            rng=random.Random(f"{sim.seed}/core/{self.member}/{self.life}"),
+            election_ticks=settings.election_ticks,
+            pre_vote=settings.pre_vote,
+            append_bytes_max=settings.append_bytes_max,
+            inflight_max=settings.inflight_max,
+            inflight_bytes_max=settings.inflight_bytes_max,
+            uncommitted_bytes_max=settings.uncommitted_bytes_max,
+            promotion_lag_max=20,
+        )
+        self.core = Consensus(config, storage, last_applied=machine.applied[0])
+        self.hub = Hub(machine, queue_responses_max=settings.watch_queue_max)
+        scrubber = Scrubber(machine, self._failed)
+        driver_settings = DriverSettings(
+            tick_interval=settings.tick_interval,
+            request_timeout=settings.request_timeout,
+            flush_interval=settings.flush_interval,
+            flush_bytes=1 << 14,
+            snapshot_count=settings.snapshot_count,
+            catchup_entries=settings.catchup_entries,
+            read_retry=settings.request_timeout / 4,
+        )
+        # Every life has proposal ids of its own, as the boot time provides for outside.
+        proposals = Proposals(
+            self.member, int(self.queue.now * 1000) + self.life, settings.request_timeout, loop
+        )
+        self.driver = Driver(
+            self.core,
+            storage,
+            wal,
+            machine,
+            self,
+            proposals,
+            driver_settings,
+            on_applied=self._applied,
+            on_restored=self._restored,
+            on_fatal=self._failed,
+            loop=loop,
+            disks=(SimExecutor(self, self._latency), SimExecutor(self, self._latency)),  # type: ignore[arg-type]
+        )
+        self._scrubber = scrubber
+        limits = Limits(max_txn_ops=128, max_request_bytes=1 << 20)
+        self.service = Service(
+            machine, self.driver, self.hub, scrubber, (), limits, lambda: int(self.local_time() * 1000)
+        )
+        sim.oracle.booted(self)
+        sim.trace("%s boots: %s", self, self.core)
+        self.driver.start()
+        scrubber.poke()
+
+    def crash(self, why: str) -> None:
+        """The process is gone, with all that the disks have not got."""
+        if not self.up:
+            return
+        self.sim.trace("%s crashes %s", self, why)
+        self.up = False
+        self.life += 1
+        self.crash_at_send = 0
+        for task in self.tasks:
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            with suppress(ValueError):  # the one that is running
+                task.get_coro().close()  # type: ignore[union-attr]
+        self._held.clear()
+        before, had_unsynced = self.disk.shadow, self.disk.has_unsynced
+        self.disk.crash()
+        self.disk.reread(WAL)
+        self.sim.oracle.crashed(self, before, had_unsynced)
+        self.sim.clients.crashed(self)
+
+    def _latency(self) -> float:
+        """Half of what one job on a disk takes; a hanging disk comes back after some seconds."""
+        return min(self._random.uniform(0.2, 1.0) * self.sim.options.disk_latency * self.slowness, 2.0)
+
+    def _failed(self, error: BaseException) -> None:
+        """The product gave up: outside, the process ends."""
+        self.sim.oracle.node_failed(self, error)
+        raise Crash(f"because it failed: {error}")
+
+    def _applied(self, result: ApplyResult) -> None:
+        if result.events:
+            self.hub.publish(result.revision, result.events)
+        elif self.machine.compaction_pending:
+            self._scrubber.poke()
+
+    def _restored(self) -> None:
+        self.sim.oracle.restored(self)
+        self.hub.restored()
+
+    # The driver's transport.
+
+    def send(self, messages: Sequence[Message]) -> None:
+        if self.crash_at_send:
+            self.crash_at_send -= 1
+            if not self.crash_at_send:
+                raise Crash("before it sends")
+        for message in messages:
+            self.sim.oracle.sending(self, message)
+            self.sim.network.post(self, message)
+
+    def deliver(self, message: Message, store: MemoryStore | None) -> None:
+        if isinstance(message, InstallSnapshot):
+            assert store is not None
+            self.driver.receive_snapshot(message, Staged(self, store))
+        else:
+            self.driver.receive(message)
+
+    def __str__(self) -> str:
+        return f"n{self.member}"

@@ -1,0 +1,111 @@
+"""What a seed chooses: sizes, limits, rates. Small limits, so that rare paths run often; and a
+different mix of faults for each seed, because a run with all of them finds less (swarm testing)."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, fields
+
+SIZES = (1, 2, 3, 3, 3, 5, 5, 7)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Times in virtual seconds; probabilities per message unless said otherwise."""
+
+    size: int
+    clients: int
+    watchers: int
+    keys: int
+    think_time: float
+    # The servers.
+    tick_interval: float
+    election_ticks: int
+    pre_vote: bool
+    request_timeout: float
+    append_bytes_max: int
+    inflight_max: int
+    inflight_bytes_max: int
+    uncommitted_bytes_max: int
+    segment_bytes: int
+    flush_interval: float
+    snapshot_count: int
+    catchup_entries: int
+    watch_queue_max: int
+    disk_latency: float
+    # The network.
+    loss: float
+    doubling: float
+    straying: float  # delayed far beyond the rest, so that others overtake it
+    delay_min: float
+    delay_max: float
+    # How often each kind of fault comes, relative to the others; 0 is never.
+    fault_count: int
+    crash: float
+    crash_all: float
+    partition: float
+    one_way: float
+    bridge: float
+    isolate_leader: float
+    flapping: float
+    pause: float
+    clock: float
+    disk_fails: float
+    disk_slow: float
+    member: float
+    transfer: float
+
+    def __str__(self) -> str:
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return " ".join(f"{n}={v:.3g}" if isinstance(v, float) else f"{n}={v}" for n, v in values)
+
+
+def choose(seed: int) -> Options:
+    rng = random.Random(f"{seed}/options")
+
+    def often(likely: float, low: float, high: float) -> float:
+        """0, or with this likelihood something within the range."""
+        return rng.uniform(low, high) if rng.random() < likely else 0.0
+
+    size = rng.choice(SIZES)
+    delay_min = rng.choice([0.0005, 0.002, 0.01])
+    return Options(
+        size=size,
+        clients=rng.choice([2, 3, 5]),
+        watchers=rng.choice([1, 2, 4]),
+        keys=rng.choice([2, 5, 10]),
+        think_time=rng.choice([0.005, 0.02, 0.08]),
+        tick_interval=0.1,
+        election_ticks=rng.choice([3, 5, 10]),
+        pre_vote=rng.random() < 0.85,
+        request_timeout=rng.choice([1.0, 3.0]),
+        append_bytes_max=rng.choice([1, 100, 1000, 1 << 20]),
+        inflight_max=rng.choice([1, 2, 8, 256]),
+        inflight_bytes_max=rng.choice([1, 500, 1 << 20]),
+        uncommitted_bytes_max=rng.choice([200, 2000, 1 << 20, 1 << 20]),
+        segment_bytes=rng.choice([512, 2048, 8192]),
+        flush_interval=rng.choice([0.02, 0.1, 0.5]),
+        snapshot_count=rng.choice([5, 20, 100, 10_000]),
+        catchup_entries=rng.choice([0, 3, 20]),
+        watch_queue_max=rng.choice([1, 3, 1000]),
+        disk_latency=rng.choice([0.0001, 0.001, 0.01]),
+        loss=often(0.6, 0.005, 0.2),
+        doubling=often(0.5, 0.01, 0.2),
+        straying=often(0.5, 0.01, 0.2),
+        delay_min=delay_min,
+        delay_max=delay_min * rng.choice([1.5, 5, 20]),
+        fault_count=rng.choice([0, 4, 8, 16, 16]),
+        crash=often(0.8, 1, 6),
+        crash_all=often(0.4, 0.5, 2),
+        partition=often(0.5, 1, 3),
+        one_way=often(0.4, 1, 3),
+        bridge=often(0.3, 1, 2),
+        isolate_leader=often(0.5, 1, 4),
+        flapping=often(0.3, 1, 2),
+        pause=often(0.5, 1, 4),
+        clock=often(0.5, 1, 3),
+        disk_fails=often(0.4, 0.5, 2),
+        disk_slow=often(0.4, 1, 3),
+        member=often(0.6, 1, 6),
+        transfer=often(0.5, 1, 4),
+    )

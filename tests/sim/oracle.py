@@ -1,0 +1,237 @@
+"""What must hold at every step, seen from above: the oracle knows all nodes, disks and messages.
+
+The five properties of Raft are checked by ``raft.core.invariants``. Here are the promises that
+need the disks or more than one node: what is said is durable, what is committed is on a
+quorum of disks, what is applied is the same everywhere, nothing goes back over a restart.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NoReturn
+
+from kvstate.machine import ApplyResult
+from raft.core.errors import InvariantViolated
+from raft.core.invariants import Observer
+from raft.core.membership import decode
+from raft.core.messages import (
+    AppendEntriesResponse,
+    InstallSnapshot,
+    Message,
+    RequestVote,
+    RequestVoteResponse,
+)
+from raft.core.quorum import is_quorum
+from raft.core.types import ORIGIN, Position
+from raft.wal.recovery import Log
+from raft.wal.wal import Recovered
+from tests.sim.history import History
+
+if TYPE_CHECKING:
+    from tests.sim.node import Node
+    from tests.sim.simulation import Simulation
+
+HASH_EVERY = 16
+
+
+class Violation(AssertionError):
+    """A promise is broken. ``check`` names which, in a few words that stay the same from run to run."""
+
+    def __init__(self, check: str, story: str) -> None:
+        super().__init__(f"{check}: {story}")
+        self.check = check
+
+
+class Oracle:
+    def __init__(self, sim: Simulation) -> None:
+        self._sim = sim
+        self.observer = Observer()
+        self.history: History = sim.history
+        self.commit_index = 0  # the highest that any leader has committed
+        self._results: dict[int, tuple[bytes, ApplyResult]] = {}
+        self._hashes: dict[int, tuple[int, bytes]] = {}
+        self._durable_applied: dict[int, int] = {}
+        self._roles: dict[int, str] = {}
+        self.violation: Violation | None = None  # the first; some callers swallow what is raised
+
+    def expect(self, condition: bool, check: str, story: str) -> None:
+        if not condition:
+            self.fail(check, story)
+
+    def fail(self, check: str, story: str) -> NoReturn:
+        violation = Violation(check, story)
+        self.violation = self.violation or violation
+        raise violation
+
+    # After every step.
+
+    def step(self, node: Node) -> None:
+        """``node`` has just done something."""
+        core = node.core
+        try:
+            self.observer.check([core])
+        except InvariantViolated as error:
+            self.fail(_short(str(error)), str(error))
+        if core.commit_index > self.commit_index:
+            self._check_committed(node)
+        if self._sim.tracing:
+            self._trace_change(node)
+
+    def _check_committed(self, node: Node) -> None:
+        """Committed means durable on a quorum of disks (Figure 2, thesis 10.2.1)."""
+        sim, core = self._sim, node.core
+        index = core.commit_index
+        term = core.log.term(index)
+        holders = [member for member, one in sim.nodes.items() if self._holds(one, index, term)]
+        self.expect(
+            is_quorum(core.membership, holders),
+            "committed on a quorum of disks",
+            f"{node} commits {index}@{term}, which only the disks of {holders} hold; the membership is"
+            f" {core.membership}",
+        )
+        self.commit_index = index
+
+    def _holds(self, node: Node, index: int, term: int) -> bool:
+        found = node.disk.term_at(index)
+        return found == term if found is not None else index <= node.disk.shadow.base.index
+
+    # What leaves a node.
+
+    def sending(self, node: Node, message: Message) -> None:
+        """A promise to a peer must be on disk when it leaves."""
+        shadow = node.disk.shadow
+        hard_state = shadow.hard_state
+        match message:
+            case RequestVoteResponse(_, target, term, True):
+                kept = hard_state.current_term > term or hard_state[:2] == (term, target)
+                self.expect(kept, "a vote leaves only when durable", f"{message}, on disk is {hard_state}")
+            case RequestVote(_, _, term):
+                kept = hard_state.current_term > term or hard_state[:2] == (term, node.member)
+                self.expect(
+                    kept, "a candidacy leaves only when durable", f"{message}, on disk is {hard_state}"
+                )
+            case AppendEntriesResponse(_, _, term, True, index) if index > shadow.base.index:
+                log = node.core.log
+                if index <= log.last_index and index >= log.first_index and term == node.core.current_term:
+                    kept = node.disk.term_at(index) == log.term(index)
+                    self.expect(
+                        kept, "an acknowledgement leaves only when durable", f"{node} sends {message}"
+                    )
+            case InstallSnapshot(_, _, _, (position, membership)):
+                state = node.machine
+                if state.durable_applied == position:
+                    found = decode(state.membership)[0] if state.membership else node.founders
+                    known = node.core.memberships.at(position.index)
+                    self.expect(
+                        known == membership and (state.applied != position or found == membership),
+                        "a snapshot carries its membership",
+                        f"{node} sends {message}, but the membership is {known}",
+                    )
+
+    # What is applied.
+
+    def applied(self, node: Node, index: int, term: int, data: bytes, result: ApplyResult) -> None:
+        """State Machine Safety, and invariant 4 of DESIGN.md: the same on every node."""
+        if index > self.commit_index:
+            self._check_committed(node)
+        self.expect(
+            index <= self.commit_index,
+            "applied only what is committed",
+            f"{node} applies {index}, committed is {self.commit_index}",
+        )
+        entry = self.observer.committed.get(index)
+        self.expect(
+            entry is None or entry.term == term,
+            "State Machine Safety",
+            f"{node} applies {index}@{term}, committed was {entry}",
+        )
+        found, first = self._results.setdefault(index, (data, result))
+        same = found == data and _same(first, result)
+        self.expect(same, "State Machine Safety", f"{node} applies {index}: {result}, another node: {first}")
+        if result.events:
+            self.history.events.setdefault(result.revision, result.events)
+        if index % HASH_EVERY == 0:
+            self.check_hash(node)
+
+    def check_hash(self, node: Node) -> None:
+        """The state after the same index is the same bytes."""
+        machine = node.machine
+        index = machine.applied[0]
+        now = (machine.hash(), machine.membership)
+        first = self._hashes.setdefault(index, now)
+        self.expect(now == first, "equal hashes", f"{node} at {index} has {now}, another node {first}")
+
+    def restored(self, node: Node) -> None:
+        self._sim.trace("%s has the state of a snapshot at %s", node, node.machine.applied)
+        self.check_hash(node)
+
+    # What survives.
+
+    def crashed(self, node: Node, before: Log, had_unsynced: bool) -> None:
+        """What was synced is there after a crash."""
+        after = node.disk.shadow
+        last = before.last
+        if had_unsynced and last.index > self.commit_index:
+            # The write that was under way may have replaced what is not committed.
+            last = next(
+                (Position(e.index, e.term) for e in before.entries if e.index == self.commit_index), ORIGIN
+            )
+        kept = before.hard_state[:2] <= after.hard_state[:2]
+        if last.index > after.base.index:
+            kept = kept and node.disk.term_at(last.index) == last.term
+        self._durable_applied[node.member] = node.machine.durable_applied[0]
+        self.expect(
+            kept,
+            "what was synced survives",
+            f"{node} had {before.hard_state} and a log up to {before.last}, now {after.hard_state} and {after.last}",
+        )
+
+    def recovered(self, node: Node, recovered: Recovered) -> None:
+        if recovered.cut is not None:
+            self._sim.trace("%s cuts a torn tail: %s", node, recovered.cut.problem)
+
+    def booted(self, node: Node) -> None:
+        """Commit and applied index never go back behind what was durable."""
+        self.observer.restarted(node.member)
+        member, core = node.member, node.core
+        applied = core.last_applied
+        self.expect(
+            applied >= self._durable_applied.get(member, 0),
+            "the applied index never goes back",
+            f"{node} starts at {applied}, {self._durable_applied.get(member)} was durable",
+        )
+        self._durable_applied[member] = applied
+        if applied % HASH_EVERY == 0 and applied:
+            self.check_hash(node)
+
+    def node_failed(self, node: Node, error: BaseException) -> None:
+        """A node stops over its disk, and over nothing else."""
+        if isinstance(error, Violation):
+            raise error
+        self.expect(
+            node.disk.has_failed,
+            "a node stops only over its disk",
+            f"{node} stopped: {type(error).__name__}: {error}",
+        )
+
+    def _trace_change(self, node: Node) -> None:
+        core = node.core
+        now = f"{core.role.value} term={core.current_term} leader={core.leader_id} commit={core.commit_index}"
+        if self._roles.get(node.member) != now:
+            self._roles[node.member] = now
+            self._sim.trace("%s is %s last=%s durable=%s", node, now, core.last_index, core.log.durable_index)
+
+
+def _same(first: ApplyResult, second: ApplyResult) -> bool:
+    return (
+        first.events == second.events
+        and first.revision == second.revision
+        and type(first.error) is type(second.error)
+        and first.response == second.response
+    )
+
+
+def _short(story: str) -> str:
+    """The name of a broken invariant."""
+    quoted = re.search(r"“(.*?)[:”,]", story)
+    return quoted[1] if quoted else story.split(":")[0]
