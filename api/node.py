@@ -149,7 +149,7 @@ class Node:
             proposals,
             settings,
             on_applied=self._applied,
-            on_restored=self._hub.restored,
+            on_restored=self._restored,
             on_fatal=self._fail,
         )
 
@@ -173,6 +173,10 @@ class Node:
             self._hub.publish(result.revision, result.events)
         elif self._machine.compaction_pending:
             self._scrubber.poke()
+
+    def _restored(self) -> None:
+        self._hub.restored()
+        self._scrubber.poke()
 
     def _tick_progress(self) -> None:
         seconds = self.config.watch_progress_notify_interval / 1000

@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -40,6 +41,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from raft.core.consensus import Consensus
+from raft.core.errors import InvariantViolated
 from raft.core.membership import Change
 from raft.core.messages import InstallSnapshot, Message
 from raft.core.ready import Ready
@@ -49,6 +51,8 @@ from raft.errors import LeadershipLost, NotLeader, Overloaded, ProposalDropped, 
 from raft.proposals import Proposals, split
 from raft.wal.record import Installed, Installing
 from raft.wal.wal import Wal
+
+log = logging.getLogger(__name__)
 
 _SAVE, _FLUSH, _CUT = "save", "flush", "cut"
 
@@ -237,6 +241,9 @@ class Driver:
 
     def receive(self, message: Message) -> None:
         """A peer's message arrived."""
+        if message.target != self.core.id:
+            log.warning("a message for member %d came here and is dropped", message.target)
+            return
         self._received.append(message)
         self._schedule()
 
@@ -245,9 +252,9 @@ class Driver:
         self._staged[message.snapshot.position] = staged
         self.receive(message)
 
-    def report_snapshot(self, follower: int, *, arrived: bool) -> None:
-        """The transfer of a snapshot to ``follower`` is over."""
-        self.core.report_snapshot(follower, arrived=arrived)
+    def report_snapshot(self, follower: int, index: int, *, arrived: bool) -> None:
+        """The transfer of the snapshot that was asked for up to ``index`` is over."""
+        self.core.report_snapshot(follower, index, arrived=arrived)
         self._schedule()
 
     def propose_membership(self, changes: Sequence[Change], context: bytes = b"") -> int:
@@ -294,8 +301,7 @@ class Driver:
             return
         try:
             self._feed()
-            while (ready := self.core.ready()) is not None:
-                self._take(ready)
+            self._take_all()
             if self._staged:
                 self._drop_unwanted_snapshots()
             self._save()
@@ -309,6 +315,7 @@ class Driver:
             received, self._received = self._received, []
             for message in received:
                 self.core.step(message)
+            self._take_all()  # what was refused is known to have come to nothing: before the next line
         self._check_office()
         if self._proposed:
             proposed, self._proposed = self._proposed, []
@@ -342,6 +349,10 @@ class Driver:
             read_round.fail(error)
         else:
             self._asked[self._read_ctx] = read_round
+
+    def _take_all(self) -> None:
+        while (ready := self.core.ready()) is not None:
+            self._take(ready)
 
     def _take(self, ready: Ready) -> None:
         if ready.messages:
@@ -399,8 +410,7 @@ class Driver:
                 self._transport.send(ready.messages_after_persist)
             self.core.advance(ready)
         # What became committed by this goes out in the same turn.
-        while (ready_now := self.core.ready()) is not None:
-            self._take(ready_now)
+        self._take_all()
 
     # A snapshot from the leader.
 
@@ -434,6 +444,11 @@ class Driver:
         assert ready is not None
         assert ready.snapshot is not None
         self._machine.restore(staged)
+        if self._machine.durable_applied != ready.snapshot.position:
+            raise InvariantViolated(
+                f"the snapshot said to be at {ready.snapshot.position} has the state of"
+                f" {self._machine.durable_applied}"
+            )
         self._on_restored()
         # The state holds what was committed up to here; who waits for it can no longer be told its result.
         self._to_apply.clear()
@@ -512,6 +527,9 @@ class Driver:
             keep_from = durable
         elif durable - self._storage.first_index < settings.snapshot_count + settings.catchup_entries:
             return
+        if self._storage.bytes <= 2 * settings.log_bytes_max:
+            # Whoever is being sent a snapshot will need what follows it, not the next snapshot.
+            keep_from = min(keep_from, self.core.snapshot_under_way or keep_from)
         if _CUT in self._busy or self._installing is not None or keep_from < self._storage.first_index:
             return
         self._storage.compact(keep_from)
@@ -537,7 +555,8 @@ class Driver:
             self._idle.set()
         try:
             done.result()
-            then()
+            if self.failure is None:
+                then()
         except Exception as error:
             self._fail(error)
 

@@ -9,7 +9,7 @@ break promises that it has forgotten.
 from __future__ import annotations
 
 from raft.core.storage import MemoryStorage
-from raft.core.types import Membership, Position
+from raft.core.types import NO_MEMBER, HardState, Membership, Position
 from raft.wal.record import Installed
 from raft.wal.wal import Recovered, Wal
 
@@ -21,16 +21,19 @@ class Discontinuous(Exception):
 def resume(wal: Wal, recovered: Recovered, applied: Position, membership: Membership) -> MemoryStorage:
     """The log to go on with, given the position that the state machine has applied durably, and the
     membership as of there. Finishes an interrupted installation. Raises Discontinuous or WalFailed."""
-    base, entries = recovered.base, recovered.entries
+    base, entries, hard_state = recovered.base, recovered.entries, recovered.hard_state
     if recovered.installing == applied and _is_outdated(recovered, applied):
-        wal.write(wal.encode([], Installed(applied)))
+        # The term in which it came may not be durable yet, but was not less than its last entry's.
+        if applied.term > hard_state.current_term:
+            hard_state = HardState(applied.term, NO_MEMBER, applied.index)
+        wal.write(wal.encode([(hard_state, ())], Installed(applied)))
         base, entries = applied, []
     last_index = base.index + len(entries)
     if not base.index <= applied.index <= last_index:
         raise Discontinuous(
             f"the log holds entries {base.index + 1} to {last_index}, but the state is at {applied.index}"
         )
-    storage = MemoryStorage(membership, recovered.hard_state, base, entries)
+    storage = MemoryStorage(membership, hard_state, base, entries)
     if storage.term(applied.index) != applied.term:
         raise Discontinuous(
             f"the log has term {storage.term(applied.index)} at {applied.index}, but the state at {applied}"

@@ -15,6 +15,18 @@ settings.register_profile(
 settings.load_profile("kvorum")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--rewrite", action="store_true", help="Scripts: write what is printed in place of what is expected."
+    )
+
+
+@pytest.fixture
+def rewrite(request: pytest.FixtureRequest) -> bool:
+    """Whether scripts are to be changed rather than to fail."""
+    return bool(request.config.getoption("--rewrite"))
+
+
 @pytest.fixture(scope="session")
 def kvorum_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A node that tests of the whole session share: use keys of your own."""

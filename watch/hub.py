@@ -31,6 +31,7 @@ class Hub:
         self._points: dict[bytes, list[Interest]] = {}
         self._ranges: Intervals[Interest] = Intervals()
         self._streams: dict[WatchStream, None] = {}
+        self._told_to = history.revision  # synced watchers have been told everything up to here
         # The last read of history: watchers that fell behind together catch up together.
         self._read: tuple[int, int, list[tuple[int, tuple[Event, ...]]]] | None = None
 
@@ -51,6 +52,7 @@ class Hub:
     def publish(self, revision: int, events: Iterable[Event]) -> None:
         """Tell the synced watchers of all the events of ``revision``. Revisions must ascend, and
         the history must already have them."""
+        self._told_to = revision
         if not self._interests:
             return
         touched: dict[Interest, None] = {}
@@ -73,8 +75,11 @@ class Hub:
         """The history has jumped ahead: a snapshot took its place. Watchers that are owed a part of it
         read it from there; those that wait for a future revision go on waiting (etcd 15271, 20221)."""
         self._read = None
+        told_to, self._told_to = self._told_to, self.revision
         for interest, _ in self._interests.values():
             for watcher in list(interest.synced):
+                # Up to here it has everything, even if none of that was its concern.
+                watcher.next_revision = max(watcher.next_revision, told_to + 1)
                 if watcher.next_revision <= self.revision:
                     watcher.stream.fall_behind(watcher)
 

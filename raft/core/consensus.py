@@ -43,7 +43,7 @@ from raft.core.messages import (
     RequestVoteResponse,
     TimeoutNow,
 )
-from raft.core.progress import Progress
+from raft.core.progress import Progress, ProgressState
 from raft.core.quorum import committed_index, is_quorum
 from raft.core.reads import Asked, PendingReads
 from raft.core.ready import Ready
@@ -95,6 +95,7 @@ class Consensus:
         self.transfer_target = NO_MEMBER
         self.elapsed_ticks = 0  # since the leader was heard of; of a leader: since its last heartbeat
         self.office_ticks = 0  # of a leader: since it last checked that a quorum is there
+        self.transfer_ticks = 0  # of a leader: since it began to hand over
         self.timeout_ticks = self._random_timeout()
         # Outbox of the next Ready.
         self._messages: list[Message] = []
@@ -130,12 +131,22 @@ class Consensus:
         return sorted(self.progress.keys() - {self.id})
 
     @property
+    def snapshot_under_way(self) -> int:
+        """The lowest index up to which a follower is being sent a snapshot; 0 if none is."""
+        sending = (one for one in self.progress.values() if one.state is ProgressState.SNAPSHOT)
+        return min((one.snapshot_index for one in sending), default=0)
+
+    @property
     def other_voters(self) -> list[int]:
         return sorted(self.membership.all_voters - {self.id})
 
     @property
-    def is_voter(self) -> bool:
-        return self.id in self.membership.all_voters
+    def may_stand(self) -> bool:
+        """Whether this server stands for election. Also one that its latest membership leaves out, until
+        that is committed: without it there may be no quorum to commit it (thesis 4.2.2)."""
+        if self.id in self.membership.all_voters:
+            return True
+        return self.id in self.memberships.at(self.log.commit_index).all_voters
 
     # What comes in.
 
@@ -144,8 +155,11 @@ class Consensus:
         self.elapsed_ticks += 1
         if self.role is Role.LEADER:
             self._tick_leader()
-        elif self.elapsed_ticks >= self.timeout_ticks and self.is_voter:
-            election.timed_out(self)
+        elif self.elapsed_ticks >= self.timeout_ticks:
+            if self.may_stand:
+                election.timed_out(self)
+            else:
+                self.leader_id = NO_MEMBER  # nobody answers there
 
     def step(self, message: Message) -> None:
         """A peer's message arrived; it may be old, doubled or out of order."""
@@ -166,7 +180,7 @@ class Consensus:
 
     def campaign(self) -> None:
         """Stand for election now (§5.2). A leader stays one."""
-        if self.role is not Role.LEADER and self.is_voter:
+        if self.role is not Role.LEADER and self.may_stand:
             election.campaign(self)
 
     def propose(self, data: Sequence[bytes], ctx: int = 0) -> int:
@@ -203,24 +217,23 @@ class Consensus:
         if target == self.id:
             return
         self.transfer_target = target
-        self.office_ticks = 0
-        if self.progress[target].match_index == self.log.last_index:
-            self.send(TimeoutNow(self.id, target, self.current_term))
-        else:
-            replication.send_append(self, target)
+        self.transfer_ticks = 0
+        replication.send_append(self, target)
+        replication.finish_transfer(self, target)
 
-    def report_snapshot(self, follower: int, *, arrived: bool) -> None:
-        """The transfer of the snapshot to ``follower`` is over. Whoever transports an InstallSnapshot
-        must say so for each, or the follower gets nothing more from this leader."""
+    def report_snapshot(self, follower: int, index: int, *, arrived: bool) -> None:
+        """The transfer of the InstallSnapshot up to ``index`` to ``follower`` is over. Whoever transports
+        one must say so for each, or the follower gets nothing more from this leader."""
         progress = self.progress.get(follower)
-        if progress is not None:
+        if progress is not None and progress.snapshot_index == index:
             progress.snapshot_ended(arrived=arrived)
 
     def advance(self, ready: Ready) -> None:
         """Everything in ``ready`` is durable, and its entries are in the storage."""
         if ready.snapshot is not None:
             self.log.installed(ready.snapshot.position)
-        self.log.made_durable(ready.entries)
+        if ready.entries:
+            self.log.made_durable()
         hard_state = ready.hard_state
         stands = hard_state is not None and hard_state[:2] == (self.current_term, self.id)
         if stands and self.role is Role.CANDIDATE:
@@ -327,7 +340,8 @@ class Consensus:
         self._change_role(Role.LEADER, self.id)
         # Also those that a membership not yet committed leaves out: they are to learn of it.
         members = self.membership.members | self.memberships.at(self.log.commit_index).members
-        self.progress = {member: self._new_progress() for member in members | {self.id}}
+        next_index = self.log.last_index + 1
+        self.progress = {member: self._new_progress(next_index) for member in members | {self.id}}
         self.progress[self.id].match_index = self.log.durable_index
         # §8 and thesis §6.4: only an entry of the own term tells what is committed.
         self.append([Entry(self.log.last_index + 1, self.current_term, EntryType.NORMAL, b"")])
@@ -339,10 +353,12 @@ class Consensus:
         else:
             self.become_follower(self.current_term, leader_id)
 
-    def drop_departed(self) -> None:
-        """The membership is committed and final: nobody else is replicated to any more."""
-        for member in self.progress.keys() - self.membership.members - {self.id}:
-            del self.progress[member]
+    def drop_departed(self, *, told: bool) -> None:
+        """The membership is final and committed: stop replicating to whoever is no member any more; with
+        ``told``, only if it holds the entry that says so, and was told that it is committed."""
+        for member in sorted(self.progress.keys() - self.membership.members - {self.id}):
+            if not told or self.progress[member].match_index >= self.memberships.latest_index:
+                del self.progress[member]
 
     def committed_in_own_term(self) -> bool:
         return self.log.has(self.log.commit_index, self.current_term)
@@ -355,15 +371,21 @@ class Consensus:
 
     def _tick_leader(self) -> None:
         self.office_ticks += 1
+        self.transfer_ticks += 1
+        if self.transfer_ticks >= self.config.election_ticks:
+            self.transfer_target = NO_MEMBER  # thesis 3.10: it has failed, take proposals again
         if self.office_ticks >= self.config.election_ticks:
             self.office_ticks = 0
-            self.transfer_target = NO_MEMBER  # thesis 3.10: it has failed, take proposals again
+            if self.memberships.latest_index <= self.commit_index and not self.membership.is_joint:
+                self.drop_departed(told=False)  # that was time enough to hear of it
             if not self._quorum_is_there():
                 # Thesis 6.2: a leader that reaches no quorum steps down, so that clients try elsewhere.
                 self.become_follower(self.current_term, NO_MEMBER)
                 return
         if self.elapsed_ticks >= self.config.heartbeat_ticks:
             self.elapsed_ticks = 0
+            for progress in self.progress.values():
+                progress.may_ask = True
             self.broadcast_heartbeat()
 
     def _quorum_is_there(self) -> bool:
@@ -400,14 +422,14 @@ class Consensus:
     def _membership_changed(self) -> None:
         """As the leader: follow whoever is new, and look anew at what a quorum is."""
         for member in self.membership.members - self.progress.keys():
-            self.progress[member] = self._new_progress()
+            # Begin with the entry that makes it a member, so that it hears of it at once.
+            self.progress[member] = self._new_progress(self.log.last_index)
         if self.transfer_target not in self.membership.voters:
             self.transfer_target = NO_MEMBER
         reads.confirm(self)
 
-    def _new_progress(self) -> Progress:
-        config = self.config
-        return Progress(self.log.last_index + 1, config.inflight_max, config.inflight_bytes_max)
+    def _new_progress(self, next_index: int) -> Progress:
+        return Progress(next_index, self.config.inflight_max, self.config.inflight_bytes_max)
 
     def _change_role(self, role: Role, leader_id: int) -> None:
         self.role = role
@@ -417,7 +439,7 @@ class Consensus:
         self.pending_reads = PendingReads()
         self.uncommitted_bytes = 0
         self.transfer_target = NO_MEMBER
-        self.elapsed_ticks = self.office_ticks = 0
+        self.elapsed_ticks = self.office_ticks = self.transfer_ticks = 0
         self.timeout_ticks = self._random_timeout()
 
     def _random_timeout(self) -> int:
@@ -449,6 +471,12 @@ def _check_start(storage: LogStorage, commit_index: int, last_applied: int) -> N
         raise InvariantViolated(
             f"the log ends at {storage.last_index}, but {commit_index} was committed and"
             f" {last_applied} applied: the log has lost entries it had promised to keep"
+        )
+    last_term = storage.term(storage.last_index)
+    if last_term > storage.initial_state()[0].current_term:
+        raise InvariantViolated(
+            f"the log ends with an entry of term {last_term}, but the server is only in term"
+            f" {storage.initial_state()[0].current_term}: the log has lost a term it had promised to remember"
         )
     if last_applied < storage.first_index - 1:
         raise InvariantViolated(

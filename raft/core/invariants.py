@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from raft.core.consensus import Consensus
 from raft.core.errors import InvariantViolated
-from raft.core.types import Entry, HardState, Role
+from raft.core.types import Entry, EntryType, HardState, Membership, Position, Role
 
 
 def check_state(core: Consensus) -> None:
@@ -56,8 +56,8 @@ class _Seen(NamedTuple):
 
     hard_state: HardState
     role: Role
-    last_index: int
-    last_term: int
+    last: Position
+    membership_index: int
 
 
 class Observer:
@@ -66,6 +66,7 @@ class Observer:
     def __init__(self) -> None:
         self.committed: dict[int, Entry] = {}
         self.leaders: dict[int, int] = {}  # term → who led it
+        self._entries: dict[Position, tuple[Entry, int]] = {}  # with the term of the entry before
         self._seen: dict[int, _Seen] = {}
         self._applied: dict[int, Entry] = {}
 
@@ -79,10 +80,13 @@ class Observer:
             before = self._seen.get(core.id)
             log = core.log
             hard_state = HardState(core.current_term, core.voted_for, log.commit_index)
-            now = _Seen(hard_state, core.role, log.last_index, log.last_term)
+            last = Position(log.last_index, log.last_term)
+            now = _Seen(hard_state, core.role, last, core.memberships.latest_index)
             if now == before:
                 continue
             self._check_change(core, before, hard_state)
+            if before is None or last != before.last:
+                self._check_log(core, before)
             if core.role is Role.LEADER:
                 self._check_leader(core, before)
             self._seen[core.id] = now
@@ -113,6 +117,28 @@ class Observer:
                     f"State Machine Safety: member {core.id} has committed {entry}, another {committed}"
                 )
 
+    def _check_log(self, core: Consensus, before: _Seen | None) -> None:
+        """Log Matching: logs that agree on a position agree on the entry there and on the one before.
+        And the membership is the one that the log says (§6)."""
+        log = core.log
+        low = log.first_index
+        if before is not None and before.last.index >= low and log.has(*before.last):
+            low = before.last.index + 1
+        for entry in log.entries(low, log.last_index + 1):
+            known = (entry, log.term(entry.index - 1))
+            first = self._entries.setdefault(Position(entry.index, entry.term), known)
+            if first != known:
+                raise InvariantViolated(
+                    f"Log Matching: member {core.id} has {known[0]} after term {known[1]},"
+                    f" another {first[0]} after term {first[1]}"
+                )
+        index = core.memberships.latest_index
+        if index > log.last_index:
+            raise _broken(core, f"the membership is the log's: it is of entry {index}")
+        brought = index > core.memberships.known_from and index >= log.first_index
+        if brought and log.entries(index, index + 1)[0].type is not EntryType.MEMBERSHIP:
+            raise _broken(core, f"the membership is the log's: entry {index} is none")
+
     def _check_leader(self, core: Consensus, before: _Seen | None) -> None:
         leader = self.leaders.setdefault(core.current_term, core.id)
         if leader != core.id:
@@ -121,10 +147,14 @@ class Observer:
             )
         if before is None or before.role is not Role.LEADER:
             self._check_complete(core)
-        elif core.log.last_index < before.last_index or not core.log.has(before.last_index, before.last_term):
-            raise _broken(
-                core, f"Leader Append-Only: its log ended at {before.last_index}@{before.last_term}"
-            )
+            return
+        if core.log.last_index < before.last.index or not core.log.has(*before.last):
+            raise _broken(core, f"Leader Append-Only: its log ended at {before.last}")
+        commit_index = core.log.commit_index
+        if commit_index > before.hard_state.commit_index and not core.committed_in_own_term():
+            raise _broken(core, "§5.4.2: a leader counts copies of entries of its own term only")
+        if core.memberships.latest_index != before.membership_index:
+            _check_membership_step(core, before.membership_index)
 
     def _check_complete(self, core: Consensus) -> None:
         """Leader Completeness: a new leader's log holds every entry committed in earlier terms."""
@@ -136,3 +166,22 @@ class Observer:
                     f"Leader Completeness: member {core.id} leads term {core.current_term}"
                     f" without the committed entry {index}@{entry.term}"
                 )
+
+
+def _check_membership_step(core: Consensus, index: int) -> None:
+    """§6: a leader changes one thing at a time, when the last change is committed; and voters only
+    through a joint membership of the old and the new ones."""
+    old, new = core.memberships.at(index), core.membership
+    if index > core.log.commit_index:
+        raise _broken(core, f"one change of members at a time: {index} is not committed")
+    if old.is_joint:
+        allowed = new == old.left()
+    else:
+        allowed = new.voters == old.voters or new.voters_outgoing == old.voters
+    if not allowed:
+        raise _broken(core, f"voters change through a joint membership: {_told(old)} became {_told(new)}")
+
+
+def _told(membership: Membership) -> str:
+    halves = [sorted(membership.voters), sorted(membership.voters_outgoing), sorted(membership.learners)]
+    return "{} & {} learners {}".format(*halves)

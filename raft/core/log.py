@@ -14,6 +14,7 @@ begins after the snapshot's position, and nothing in it is handed out for applyi
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 from raft.core.errors import Compacted, InvariantViolated, Unavailable
@@ -33,6 +34,8 @@ class RaftLog:
         self.handed_index = storage.last_index
         self.installing: Position | None = None
         self._tail: list[Entry] = []
+        # Of each Ready with entries that is being written: up to where they still stand.
+        self._writing: deque[int] = deque()
 
     @property
     def first_index(self) -> int:
@@ -118,10 +121,12 @@ class RaftLog:
         else:
             del self._tail[index - self.durable_index - 1 :]
         self.handed_index = min(self.handed_index, index - 1)
+        self._writing = deque(min(last, index - 1) for last in self._writing)
 
     def restore(self, position: Position) -> None:
         """A snapshot up to ``position`` takes the place of the whole log (Figure 13, rule 7)."""
         self._tail.clear()
+        self._writing = deque(0 for _ in self._writing)
         self.installing = position
         self.durable_index = self.handed_index = position.index
         self.commit_index = self.handing_index = position.index
@@ -136,9 +141,11 @@ class RaftLog:
 
     def take_unhanded(self) -> tuple[Entry, ...]:
         """Entries that are to be made durable and were in no Ready yet."""
-        start = self.handed_index - self.durable_index
-        self.handed_index = self.last_index
-        return tuple(self._tail[start:])
+        entries = tuple(self._tail[self.handed_index - self.durable_index :])
+        if entries:
+            self.handed_index = self.last_index
+            self._writing.append(self.last_index)
+        return entries
 
     @property
     def has_committed(self) -> bool:
@@ -154,16 +161,14 @@ class RaftLog:
         self.handing_index = until
         return chosen
 
-    def made_durable(self, entries: Sequence[Entry]) -> None:
-        """These entries of an earlier Ready are on disk and in the storage. Those that a conflict
-        or a snapshot has replaced since do not count: their successors are in a later Ready."""
-        if not entries:
-            return
-        last = entries[-1]
-        count = last.index - self.durable_index
-        if 0 < count <= len(self._tail) and self._tail[count - 1].term == last.term:
-            del self._tail[:count]
-            self.durable_index = last.index
+    def made_durable(self) -> None:
+        """The entries of the oldest Ready with entries are on disk and in the storage. Those that a
+        conflict or a snapshot has replaced since do not count, even if they have come back meanwhile:
+        what stands now is in a later Ready, which may be written over by one in between."""
+        last = self._writing.popleft()
+        if last > self.durable_index:
+            del self._tail[: last - self.durable_index]
+            self.durable_index = last
 
     def installed(self, position: Position) -> None:
         """The snapshot up to ``position`` is durable here, and the storage begins behind it."""

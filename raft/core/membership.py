@@ -89,6 +89,11 @@ class Memberships:
         """Index of the entry that brought the latest membership."""
         return self._indexes[-1]
 
+    @property
+    def known_from(self) -> int:
+        """The first index whose membership is known; no entry need have brought it."""
+        return self._indexes[0]
+
     def at(self, index: int) -> Membership:
         """The membership in force at ``index``, which must not lie before the first one known."""
         place = bisect_right(self._indexes, index) - 1
@@ -163,7 +168,9 @@ def _check_caught_up(c: Consensus, learner: int) -> None:
     """A learner that lags would, as a voter, hold up every commit until it has caught up (thesis 4.2.1)."""
     progress = c.progress[learner]
     lag = c.log.last_index - progress.match_index
-    if progress.state is not ProgressState.REPLICATE or lag > c.config.promotion_lag_max:
+    if progress.state is not ProgressState.REPLICATE:
+        raise MembershipRefused(f"learner {learner} has not answered yet: expected it to follow the log")
+    if lag > c.config.promotion_lag_max:
         raise MembershipRefused(
             f"learner {learner} lacks {lag} entries: expected at most {c.config.promotion_lag_max}"
         )
@@ -185,7 +192,7 @@ def continue_change(c: Consensus) -> None:
     elif c.id not in c.membership.voters:
         _hand_over(c)
     else:
-        c.drop_departed()
+        c.drop_departed(told=True)
 
 
 def _hand_over(c: Consensus) -> None:

@@ -19,6 +19,7 @@ class Progress:
         "inflight_bytes_max",
         "inflight_max",
         "match_index",
+        "may_ask",
         "next_index",
         "paused",
         "recently_active",
@@ -34,6 +35,7 @@ class Progress:
         self.next_index = next_index  # match_index < next_index
         self.state = ProgressState.PROBE
         self.paused = False  # a probe is under way
+        self.may_ask = True  # whether what was sent has arrived: once per heartbeat
         self.told_commit = 0  # the commit index last sent; it may have been lost
         self.snapshot_index = 0  # of the snapshot under way
         self.recently_active = True  # it was heard of since the last check of the quorum
@@ -78,7 +80,7 @@ class Progress:
         ):
             self._replicate()
         while self._inflight and self._inflight[0][0] <= index:
-            self._drop_oldest()
+            self.inflight_bytes -= self._inflight.popleft()[1]
         return news
 
     def failed(self, refused_index: int, next_index: int) -> bool:
@@ -106,13 +108,6 @@ class Progress:
         self._probe()
         self.paused = True
 
-    def heard(self) -> None:
-        """A heartbeat was answered: the follower lives, so what was under way may be lost; let one
-        more message go."""
-        self.paused = False
-        if self._inflight and not self.may_send:
-            self._drop_oldest()
-
     def _probe(self) -> None:
         self.state = ProgressState.PROBE
         self.paused = False
@@ -122,9 +117,6 @@ class Progress:
         self.state = ProgressState.REPLICATE
         self.paused = False
         self.next_index = self.match_index + 1
-
-    def _drop_oldest(self) -> None:
-        self.inflight_bytes -= self._inflight.popleft()[1]
 
     def _forget_inflight(self) -> None:
         self._inflight.clear()

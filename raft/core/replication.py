@@ -16,7 +16,8 @@ from raft.core.messages import (
     InstallSnapshot,
     TimeoutNow,
 )
-from raft.core.types import SnapshotMeta
+from raft.core.progress import ProgressState
+from raft.core.types import Entry, SnapshotMeta
 
 if TYPE_CHECKING:
     from raft.core.consensus import Consensus
@@ -32,27 +33,40 @@ def broadcast_append(c: Consensus) -> None:
         send_append(c, peer)
 
 
-def send_append(c: Consensus, peer: int, *, even_empty: bool = False) -> None:
-    """Send what the follower lacks, as far as its window allows. ``even_empty``: if there is
-    nothing, ask at least whether it has what was sent."""
+def send_append(c: Consensus, peer: int) -> None:
+    """Send what the follower lacks, as far as its window allows."""
     progress = c.progress[peer]
-    while progress.may_send and (even_empty or progress.next_index <= c.log.last_index):
-        previous = progress.next_index - 1
+    while progress.may_send and progress.next_index <= c.log.last_index:
         try:
-            prev_log_term = c.log.term(previous)
             entries = c.log.entries(progress.next_index, c.log.last_index + 1, c.config.append_bytes_max)
+            _send_entries(c, peer, entries)
         except Compacted:
             _send_snapshot(c, peer)
             return
-        c.send(
-            AppendEntries(c.id, peer, c.current_term, previous, prev_log_term, entries, c.log.commit_index)
-        )
-        if not entries:
-            return
-        even_empty = False
         last = entries[-1].index
         progress.sent(last, sum([len(entry.data) for entry in entries]))
         progress.told_commit = max(progress.told_commit, min(c.log.commit_index, last))
+
+
+def _send_entries(c: Consensus, peer: int, entries: tuple[Entry, ...]) -> None:
+    previous = c.progress[peer].next_index - 1
+    c.send(
+        AppendEntries(c.id, peer, c.current_term, previous, c.log.term(previous), entries, c.log.commit_index)
+    )
+
+
+def _ask(c: Consensus, peer: int) -> None:
+    """What was sent last may be lost, and nothing may follow that would show it: ask with an
+    AppendEntries without entries. It takes no room in the window, which may be full of what was lost."""
+    progress = c.progress[peer]
+    probed = progress.state is ProgressState.PROBE and progress.next_index <= c.log.last_index
+    if not progress.may_ask or probed or progress.state is ProgressState.SNAPSHOT:
+        return
+    progress.may_ask = False
+    try:
+        _send_entries(c, peer, ())
+    except Compacted:
+        _send_snapshot(c, peer)
 
 
 def _send_snapshot(c: Consensus, peer: int) -> None:
@@ -94,7 +108,9 @@ def on_append_entries_response(c: Consensus, m: AppendEntriesResponse) -> None:
         if m.source in c.progress:  # what was committed may have made it leave
             send_append(c, m.source)
             tell_commit(c, m.source)
-            _finish_transfer(c, m.source)
+            if m.source not in c.membership.members:
+                membership.continue_change(c)
+            finish_transfer(c, m.source)
         return
     # §5.3: decrement next_index and retry, skipping at once all that cannot agree.
     agreed = c.log.agreement_hint(m.hint_index, m.hint_term)
@@ -102,8 +118,8 @@ def on_append_entries_response(c: Consensus, m: AppendEntriesResponse) -> None:
         send_append(c, m.source)
 
 
-def _finish_transfer(c: Consensus, follower: int) -> None:
-    """Thesis 3.10: once the target has the whole log, it may campaign."""
+def finish_transfer(c: Consensus, follower: int) -> None:
+    """Thesis 3.10: once the target of a transfer has the whole log, it may campaign."""
     if follower == c.transfer_target and c.progress[follower].match_index == c.log.last_index:
         c.send(TimeoutNow(c.id, follower, c.current_term))
 
@@ -113,10 +129,11 @@ def on_heartbeat_response(c: Consensus, m: HeartbeatResponse) -> None:
     if progress is None:
         return
     progress.recently_active = True
-    progress.heard()
+    progress.paused = False  # the follower lives: a probe that is not answered was lost
     if progress.match_index < c.log.last_index:
-        # What was sent last may be lost, and nothing may follow that would show it.
-        send_append(c, m.source, even_empty=True)
+        send_append(c, m.source)
+        _ask(c, m.source)
+    finish_transfer(c, m.source)
     reads.acknowledge(c, m.source, m.ctx)
 
 

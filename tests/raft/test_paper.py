@@ -249,7 +249,7 @@ def test_a_leader_alone_commits_nothing() -> None:
 def test_a_conflict_replaces_what_is_just_being_written() -> None:
     """A follower's unfinished write may be of entries that a new leader replaces: the old write's end
     must not make them durable (§5.3)."""
-    core, storage = server()
+    core, storage = server(hard_state=HardState(1, 0, 0))
     core.step(AppendEntries(2, 1, 1, 0, 0, (entry(1, 1), entry(2, 1, b"old")), 0))
     first = core.ready()
     core.step(AppendEntries(3, 1, 2, 1, 1, (entry(2, 2, b"new"),), 2))
@@ -259,12 +259,43 @@ def test_a_conflict_replaces_what_is_just_being_written() -> None:
     assert second.entries == (entry(2, 2, b"new"),)
     storage.append(first.entries)
     core.advance(first)
-    assert core.ready() is None  # nothing to apply: entry 2 as committed is not durable yet
-    storage.append(second.entries)
-    core.advance(second)
     third = core.ready()
     assert third is not None
-    assert [e.data for e in third.committed_entries] == [b"x", b"new"]
+    assert [e.data for e in third.committed_entries] == [b"x"]  # entry 2 as committed is not durable yet
+    storage.append(second.entries)
+    core.advance(second)
+    fourth = core.ready()
+    assert fourth is not None
+    assert [e.data for e in fourth.committed_entries] == [b"new"]
+
+
+def test_what_was_replaced_and_came_back_is_not_durable_by_the_older_write() -> None:
+    """Entries that a conflict replaced and that a later leader brought back are durable by their own
+    write only: the write between them takes them from the disk again (found in review; etcd-io/raft
+    names the same trap where it acknowledges appends)."""
+    core, storage = server(hard_state=HardState(2, 0, 0))
+    old = tuple(entry(index, 2) for index in range(2, 6))
+    core.step(AppendEntries(2, 1, 2, 0, 0, (entry(1, 1), *old), 0))
+    first = core.ready()
+    core.step(AppendEntries(3, 1, 3, 1, 1, (entry(2, 3),), 0))
+    second = core.ready()
+    core.step(AppendEntries(2, 1, 4, 1, 1, old, 5))
+    third = core.ready()
+    applied = []
+    for ready in (first, second, third):
+        assert ready is not None
+        storage.append(ready.entries)
+        core.advance(ready)
+        assert core.log.durable_index <= storage.last_index
+        while (more := core.ready()) is not None:
+            applied.append([e.index for e in more.committed_entries])
+    assert applied == [[1], [2, 3, 4, 5]]
+
+
+def test_a_log_of_a_later_term_than_the_server_is_refused() -> None:
+    """A server's term is never less than that of its last entry (§5.1): else it forgot a term."""
+    with pytest.raises(InvariantViolated, match="has lost a term"):
+        server(hard_state=HardState(1, 0, 0), log=[entry(1, 2)])
 
 
 def test_a_committed_entry_is_never_replaced() -> None:
@@ -378,9 +409,8 @@ def test_a_sole_voter_needs_no_message() -> None:
 
 def test_compacted_entries_stay_known_by_their_position() -> None:
     """A compacted log goes on where it was cut (§7)."""
-    storage = MemoryStorage(
-        Membership(frozenset({1})), base=Position(5, 2), entries=[entry(6, 3), entry(7, 3)]
-    )
+    log = [entry(6, 3), entry(7, 3)]
+    storage = MemoryStorage(Membership(frozenset({1})), HardState(3, 0, 0), Position(5, 2), log)
     storage.compact(6)
     assert (storage.first_index, storage.last_index) == (7, 7)
     assert storage.term(6) == 3

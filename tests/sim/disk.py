@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from raft.core.types import HardState, Position
 from raft.wal.record import Frame, Installed, Installing, decode_frame, decode_records
 from raft.wal.recovery import Log, recover
-from raft.wal.segment import decode_header
+from raft.wal.segment import decode_header, sequence_of
 from tests.raft.wal.lossy import Content, Crash, LossyDisk
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class SimDisk(LossyDisk):
     def __init__(self, seed: str) -> None:
         super().__init__(seed)
         self.shadow = Log()
+        self.on_removed: Callable[[], None] = lambda: None  # called when a segment was removed
         self.has_failed = False  # an operation failed since the node's start
         self._read_to: dict[Content, tuple[bytes, int]] = {}  # (marker, offset) of what was read
 
@@ -41,6 +42,11 @@ class SimDisk(LossyDisk):
     @property
     def has_unsynced(self) -> bool:
         return any(content.unsynced for content in self.contents)
+
+    def remove(self, path: Path) -> None:
+        super().remove(path)
+        if sequence_of(path.name) is not None:
+            self.on_removed()
 
     def crash(self) -> None:
         super().crash()

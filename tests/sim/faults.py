@@ -25,10 +25,12 @@ MEMBERS_MAX = 12
 KINDS = (
     "crash",
     "crash_all",
+    "crash_in_install",
     "partition",
     "one_way",
     "bridge",
     "isolate_leader",
+    "usurp",
     "flapping",
     "pause",
     "clock",
@@ -75,7 +77,7 @@ class Nemesis:
         self._recut()
         for node in self._nodes():
             node.disk.crash_at = node.disk.fail_at = None
-            node.crash_at_send = 0
+            node.crash_at_send = node.crash_in_install = 0
             node.slowness = 1.0
             if node.clock_rate != 1.0:
                 node.set_clock_rate(1.0)
@@ -99,6 +101,12 @@ class Nemesis:
                 node.crash("now, and again while it starts")
                 node.disk.crash_at = node.disk.operations + rng.randrange(1, 6)
         self._restart_later(rng, node)
+
+    def _crash_in_install(self, rng: random.Random) -> None:
+        """Whoever gets a snapshot next crashes over installing it."""
+        for node in self._nodes():
+            node.crash_in_install = rng.randrange(1, 8)
+            self._restart_later(rng, node)
 
     def _crash_all(self, rng: random.Random) -> None:
         for node in self._nodes():
@@ -139,6 +147,16 @@ class Nemesis:
         others = set(self._sim.nodes) - {leader.member}
         away, back = _between({leader.member}, others), _between(others, {leader.member})
         self._cut(rng.choice([away, back, away | back, away | back]), rng)
+
+    def _usurp(self, rng: random.Random) -> None:
+        """The leader is cut off and its clock stands: it does not notice that another is elected."""
+        leader = self._leader() or self._pick(rng)
+        others = set(self._sim.nodes) - {leader.member}
+        seconds = rng.uniform(1, 6)
+        leader.set_clock_rate(0.0)
+        self._after(seconds, lambda: leader.set_clock_rate(1.0))
+        cut = _between({leader.member}, others) | _between(others, {leader.member})
+        self._cut(cut, rng, seconds * rng.uniform(0.7, 1))
 
     def _flapping(self, rng: random.Random) -> None:
         left, right = self._halves(rng)
@@ -208,6 +226,11 @@ class Nemesis:
                 changes.append(change)
         self._sim.trace("%s is asked to change members: %s", leader, changes)
         self._ask(leader, lambda: leader.driver.propose_membership(changes, b"context"))
+        if rng.random() < 0.3:
+            # Before others have heard of it, or those that it removes.
+            away = {leader.member} if rng.random() < 0.5 else {change.member for change in changes}
+            others = set(self._sim.nodes) - away
+            self._cut(_between(away, others) | _between(others, away), rng)
 
     def _change(self, rng: random.Random, membership: Membership) -> Change:
         voters, learners = sorted(membership.voters), sorted(membership.learners)

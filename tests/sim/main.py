@@ -2,7 +2,7 @@
 
     scripts/simulate --seeds 1000               seeds 1 to 1000, or from --start
     scripts/simulate --seed 4711 --trace        one run, told line by line
-    scripts/simulate --mutants [NAME …]         is each deliberate mistake caught, by what, after how many seeds
+    scripts/simulate --mutants [NAME …]         is each deliberate mistake caught, and by what
 
 Exit code 0 if every promise was kept (or every mutant caught), 1 otherwise.
 """

@@ -35,8 +35,9 @@ class Network:
 
     def post(self, source: Node, message: Message) -> None:
         sim, options, rng = self._sim, self._options, self._random
-        store = None
+        store, asked = None, 0
         if isinstance(message, InstallSnapshot):
+            asked = message.snapshot.position.index
             message, store = _with_content(source, message)
         copies = 1
         if not self.calm:
@@ -47,18 +48,23 @@ class Network:
         if not copies or (message.source, message.target) in self.cut:
             sim.trace_message("lost", message)
             if store is not None:
-                self._report_later(source, message.target, arrived=False)
+                self._report_later(source, message.target, asked, arrived=False)
             return
         sim.trace_message("sends", message)
         for _ in range(copies):
             delay = rng.uniform(options.delay_min, options.delay_max)
-            if not self.calm and rng.random() < options.straying:
-                delay *= rng.uniform(1, 30)
+            if self.calm:
+                # Fast against the election timeout, or nobody could lead for long (§5.6).
+                delay = min(delay, options.tick_interval / 5)
+            elif rng.random() < options.straying:
+                delay += rng.uniform(0, options.straying_max)
             self.in_flight += 1
-            sim.queue.later(delay, None, self._arrive, source, source.life, message, store)
+            sim.queue.later(delay, None, self._arrive, source, source.life, message, store, asked)
         sim.oracle.expect(self.in_flight < IN_FLIGHT_MAX, "a message storm", f"{self.in_flight} in flight")
 
-    def _arrive(self, source: Node, life: int, message: Message, store: MemoryStore | None) -> None:
+    def _arrive(
+        self, source: Node, life: int, message: Message, store: MemoryStore | None, asked: int
+    ) -> None:
         self.in_flight -= 1
         sim = self._sim
         target = sim.nodes.get(message.target)
@@ -70,15 +76,15 @@ class Network:
             sim.trace_message("lost", message)
         if store is not None and source.life == life:
             news_lost = not self.calm and self._random.random() < self._options.loss
-            self._report_later(source, message.target, arrived=arrived and not news_lost)
+            self._report_later(source, message.target, asked, arrived=arrived and not news_lost)
 
     def _deliver(self, target: Node, message: Message, store: MemoryStore | None) -> None:
         self._sim.trace_message("gets", message)
         target.deliver(message, store)
 
-    def _report_later(self, source: Node, follower: int, *, arrived: bool) -> None:
+    def _report_later(self, source: Node, follower: int, asked: int, *, arrived: bool) -> None:
         def report() -> None:
-            source.driver.report_snapshot(follower, arrived=arrived)
+            source.driver.report_snapshot(follower, asked, arrived=arrived)
 
         self._sim.queue.later(self._random.uniform(0, 0.2), source, report)
 

@@ -7,7 +7,6 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from api.scrubber import Scrubber
@@ -28,12 +27,11 @@ from raft.wal.wal import Wal, WalCorrupt
 from tests.raft.wal.lossy import Crash
 from tests.sim.clock import Handle, SimLoop
 from tests.sim.disk import SimDisk, SimExecutor
+from tests.sim.oracle import WAL
 from watch.hub import Hub
 
 if TYPE_CHECKING:
     from tests.sim.simulation import Simulation
-
-WAL = Path("/wal")
 
 
 class Staged:
@@ -78,6 +76,7 @@ class Node:
         self.member = member
         self.founders = founders
         self.disk = SimDisk(f"{sim.seed}/disk/{member}")
+        self.disk.on_removed = lambda: sim.oracle.segment_removed(self)
         self.store = MemoryStore()
         self.life = 0
         self.up = False
@@ -95,6 +94,7 @@ class Node:
         self.driver: Driver
         self.service: Service
         self.tasks: set[asyncio.Task[Any]] = set()
+        self.crash_in_install = 0  # crash at the so-many-th operation of the disk after a snapshot came
         self.crash_at_send = 0  # crash instead of the so-many-th sending from now; 0: do not
 
     # Time.
@@ -221,6 +221,7 @@ class Node:
         sim.trace("%s boots: %s", self, self.core)
         self.driver.start()
         scrubber.poke()
+        self._tick_progress()
 
     def crash(self, why: str) -> None:
         """The process is gone, with all that the disks have not got."""
@@ -240,6 +241,9 @@ class Node:
         self.disk.reread(WAL)
         self.sim.oracle.crashed(self, before, had_unsynced)
         self.sim.clients.crashed(self)
+        if self.sim.calm:
+            # An error of before the calm has come out: outside, too, somebody would start it again.
+            self.queue.later(0.1, None, self.boot)
 
     def _latency(self) -> float:
         """Half of what one job on a disk takes; a hanging disk comes back after some seconds."""
@@ -256,9 +260,14 @@ class Node:
         elif self.machine.compaction_pending:
             self._scrubber.poke()
 
+    def _tick_progress(self) -> None:
+        self.loop.call_later(0.4, self._tick_progress)
+        self.hub.tick()
+
     def _restored(self) -> None:
         self.sim.oracle.restored(self)
         self.hub.restored()
+        self._scrubber.poke()
 
     # The driver's transport.
 
@@ -274,6 +283,9 @@ class Node:
     def deliver(self, message: Message, store: MemoryStore | None) -> None:
         if isinstance(message, InstallSnapshot):
             assert store is not None
+            if self.crash_in_install:
+                self.disk.crash_at = self.disk.operations + self.crash_in_install
+                self.crash_in_install = 0
             self.driver.receive_snapshot(message, Staged(self, store))
         else:
             self.driver.receive(message)

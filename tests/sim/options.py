@@ -36,17 +36,20 @@ class Options:
     # The network.
     loss: float
     doubling: float
-    straying: float  # delayed far beyond the rest, so that others overtake it
+    straying: float  # delayed far beyond the rest, so that others overtake it,
+    straying_max: float  # by up to this long
     delay_min: float
     delay_max: float
     # How often each kind of fault comes, relative to the others; 0 is never.
     fault_count: int
     crash: float
     crash_all: float
+    crash_in_install: float
     partition: float
     one_way: float
     bridge: float
     isolate_leader: float
+    usurp: float
     flapping: float
     pause: float
     clock: float
@@ -77,30 +80,33 @@ def choose(seed: int) -> Options:
         think_time=rng.choice([0.005, 0.02, 0.08]),
         tick_interval=0.1,
         election_ticks=rng.choice([3, 5, 10]),
-        pre_vote=rng.random() < 0.85,
+        pre_vote=rng.random() < 0.75,
         request_timeout=rng.choice([1.0, 3.0]),
         append_bytes_max=rng.choice([1, 100, 1000, 1 << 20]),
         inflight_max=rng.choice([1, 2, 8, 256]),
         inflight_bytes_max=rng.choice([1, 500, 1 << 20]),
         uncommitted_bytes_max=rng.choice([200, 2000, 1 << 20, 1 << 20]),
-        segment_bytes=rng.choice([512, 2048, 8192]),
+        segment_bytes=rng.choice([256, 1024, 8192]),
         flush_interval=rng.choice([0.02, 0.1, 0.5]),
-        snapshot_count=rng.choice([5, 20, 100, 10_000]),
-        catchup_entries=rng.choice([0, 3, 20]),
+        snapshot_count=rng.choice([1, 5, 20, 10_000]),
+        catchup_entries=rng.choice([0, 0, 3, 20]),
         watch_queue_max=rng.choice([1, 3, 1000]),
         disk_latency=rng.choice([0.0001, 0.001, 0.01]),
         loss=often(0.6, 0.005, 0.2),
         doubling=often(0.5, 0.01, 0.2),
         straying=often(0.5, 0.01, 0.2),
+        straying_max=rng.choice([0.05, 0.3, 2.0]),
         delay_min=delay_min,
         delay_max=delay_min * rng.choice([1.5, 5, 20]),
-        fault_count=rng.choice([0, 4, 8, 16, 16]),
+        fault_count=rng.choice([0, 8, 16, 32, 48]),
         crash=often(0.8, 1, 6),
         crash_all=often(0.4, 0.5, 2),
+        crash_in_install=often(0.4, 1, 3),
         partition=often(0.5, 1, 3),
         one_way=often(0.4, 1, 3),
         bridge=often(0.3, 1, 2),
         isolate_leader=often(0.5, 1, 4),
+        usurp=often(0.5, 1, 4),
         flapping=often(0.3, 1, 2),
         pause=often(0.5, 1, 4),
         clock=often(0.5, 1, 3),

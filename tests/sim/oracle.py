@@ -8,6 +8,7 @@ quorum of disks, what is applied is the same everywhere, nothing goes back over 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from kvstate.machine import ApplyResult
@@ -22,8 +23,8 @@ from raft.core.messages import (
     RequestVoteResponse,
 )
 from raft.core.quorum import is_quorum
-from raft.core.types import ORIGIN, Position
-from raft.wal.recovery import Log
+from raft.core.types import ORIGIN, Position, Role
+from raft.wal.recovery import Log, recover
 from raft.wal.wal import Recovered
 from tests.sim.history import History
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from tests.sim.simulation import Simulation
 
 HASH_EVERY = 16
+WAL = Path("/wal")
 
 
 class Violation(AssertionError):
@@ -52,6 +54,7 @@ class Oracle:
         self._hashes: dict[int, tuple[int, bytes]] = {}
         self._durable_applied: dict[int, int] = {}
         self._roles: dict[int, str] = {}
+        self._leading: dict[int, int] = {}  # member → the term it led last
         self.violation: Violation | None = None  # the first; some callers swallow what is raised
 
     def expect(self, condition: bool, check: str, story: str) -> None:
@@ -74,8 +77,46 @@ class Oracle:
             self.fail(_short(str(error)), str(error))
         if core.commit_index > self.commit_index:
             self._check_committed(node)
+        if core.role is Role.LEADER:
+            self._check_office(node)
+        self._check_log_start(node)
         if self._sim.tracing:
             self._trace_change(node)
+
+    def _check_office(self, node: Node) -> None:
+        """A leader was elected by a quorum, whose votes are on their disks; and a transfer ends."""
+        core = node.core
+        if self._leading.get(node.member) != core.current_term:
+            self._leading[node.member] = core.current_term
+            term = core.current_term
+            kept = {member: one.disk.shadow.hard_state for member, one in self._sim.nodes.items()}
+            story = f"{node} leads term {term}, on disk is {kept}"
+            self.expect(kept[node.member][:2] == (term, node.member), "a leader's own vote is durable", story)
+            voters = [m for m, (t, vote, _) in kept.items() if t > term or (t, vote) == (term, node.member)]
+            self.expect(is_quorum(core.membership, voters), "a leader has a quorum of votes", story)
+        waits = bool(core.transfer_target) and core.transfer_ticks > core.config.election_ticks
+        self.expect(not waits, "a transfer of leadership ends", f"{node} waits for n{core.transfer_target}")
+
+    def _check_log_start(self, node: Node) -> None:
+        """What the state does not hold durably is still in the log."""
+        log, durable = node.core.log, node.machine.durable_applied[0]
+        self.expect(
+            log.installing is not None or log.first_index <= durable + 1,
+            "the log begins within the durable state",
+            f"{node}: the log begins at {log.first_index}, durable is {durable}",
+        )
+
+    def segment_removed(self, node: Node) -> None:
+        """What is left of the log on disk says the same as before, but for what the state holds."""
+        before, after = node.disk.shadow, recover(node.disk, WAL)
+        durable = node.machine.durable_applied[0]
+        same = (after.hard_state, after.last) == (before.hard_state, before.last)
+        self.expect(
+            same and after.base.index <= durable,
+            "what is left of the log is enough",
+            f"{node} had {before.hard_state} up to {before.last}, now {after.hard_state} from {after.base}"
+            f" to {after.last}; durable is {durable}",
+        )
 
     def _check_committed(self, node: Node) -> None:
         """Committed means durable on a quorum of disks (Figure 2, thesis 10.2.1)."""
@@ -162,7 +203,14 @@ class Oracle:
         self.expect(now == first, "equal hashes", f"{node} at {index} has {now}, another node {first}")
 
     def restored(self, node: Node) -> None:
-        self._sim.trace("%s has the state of a snapshot at %s", node, node.machine.applied)
+        machine = node.machine
+        self._sim.trace("%s has the state of a snapshot at %s", node, machine.applied)
+        installing = node.core.log.installing
+        if installing is not None and installing == machine.applied:
+            found = decode(machine.membership)[0] if machine.membership else node.founders
+            known = node.core.memberships.at(installing.index)
+            story = f"{node} takes {known} from a snapshot whose state says {found}"
+            self.expect(known == found or not machine.membership, "a snapshot brings its membership", story)
         self.check_hash(node)
 
     # What survives.
@@ -179,11 +227,13 @@ class Oracle:
         kept = before.hard_state[:2] <= after.hard_state[:2]
         if last.index > after.base.index:
             kept = kept and node.disk.term_at(last.index) == last.term
+        if not had_unsynced:
+            kept = kept and (after.last == before.last or after.base.index >= before.last.index)
         self._durable_applied[node.member] = node.machine.durable_applied[0]
         self.expect(
             kept,
             "what was synced survives",
-            f"{node} had {before.hard_state} and a log up to {before.last}, now {after.hard_state} and {after.last}",
+            f"{node} had {before.hard_state} and {before.last}, now {after.hard_state} and {after.last}",
         )
 
     def recovered(self, node: Node, recovered: Recovered) -> None:
