@@ -122,6 +122,7 @@ class Node:
     def _resume(self, wal: Wal, recovered: Recovered) -> MemoryStorage:
         """The log to go on with. Raises StartRefused where state and log do not belong together."""
         machine, data_dir = self._machine, self.config.data_dir
+        # A new state knows no membership, nor does an early one of a single member.
         founders = Membership(frozenset({self.member_id}))
         membership = decode(machine.membership)[0] if machine.membership else founders
         try:

@@ -53,7 +53,7 @@ class ApplyResult(NamedTuple):
 class StateMachine:
     """The store's state on a backend. Revision 1 is the empty store; ``compact_revision`` is -1
     until something was compacted, as in etcd. ``membership`` is kept for consensus, whose entries
-    about it may be gone from the log: opaque bytes, empty until it first changed."""
+    about it may be gone from the log: opaque bytes, empty in a new store."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -281,6 +281,6 @@ class StateMachine:
             self.compact_revision = meta["compact_revision"]
             self._next_key_id = meta["next_key_id"]
             self._scrub_position = meta["scrub_position"]
-            self.membership = meta.get("membership", b"")  # states of a single member lack it
+            self.membership = meta.get("membership", b"")  # early states of a single member lack it
         self._durable_applied = self._freezing_applied = self.applied
         self._meta_changed = False

@@ -51,7 +51,6 @@ from raft.core.storage import LogStorage
 from raft.core.types import (
     NO_MEMBER,
     Entry,
-    EntryType,
     HardState,
     Membership,
     ReadState,
@@ -344,7 +343,7 @@ class Consensus:
         self.progress = {member: self._new_progress(next_index) for member in members | {self.id}}
         self.progress[self.id].match_index = self.log.durable_index
         # §8 and thesis §6.4: only an entry of the own term tells what is committed.
-        self.append([Entry(self.log.last_index + 1, self.current_term, EntryType.NORMAL, b"")])
+        self.append([membership.first_entry(self)])
 
     def heard_from_leader(self, leader_id: int) -> None:
         """A message of the current term's leader: Figure 2 makes a candidate follow it."""
@@ -385,7 +384,7 @@ class Consensus:
         if self.elapsed_ticks >= self.config.heartbeat_ticks:
             self.elapsed_ticks = 0
             for progress in self.progress.values():
-                progress.may_ask = True
+                progress.may_ask = progress.may_fall_back = True
             self.broadcast_heartbeat()
 
     def _quorum_is_there(self) -> bool:

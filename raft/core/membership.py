@@ -126,6 +126,15 @@ class Memberships:
         self._indexes, self._memberships = [index], [membership]
 
 
+def first_entry(c: Consensus) -> Entry:
+    """What a new leader begins its term with: nothing; but the first entry of all is the founding
+    membership, so that the log tells it also to those that join later."""
+    index, term = c.log.last_index + 1, c.current_term
+    if index > 1:
+        return Entry(index, term, EntryType.NORMAL, b"")
+    return Entry(index, term, EntryType.MEMBERSHIP, encode(c.membership, b""))
+
+
 def propose(c: Consensus, changes: Sequence[Change], context: bytes) -> int:
     """Begin a change; returns the index of its first entry. Raises NotLeader or MembershipRefused."""
     if c.role is not Role.LEADER:

@@ -11,7 +11,7 @@ from raft.core.invariants import Observer
 from raft.core.messages import Message
 from raft.core.ready import Ready
 from raft.core.storage import MemoryStorage
-from raft.core.types import Entry, HardState, Membership, ReadState, Role
+from raft.core.types import Entry, EntryType, HardState, Membership, ReadState, Role
 
 
 class Node:
@@ -156,5 +156,6 @@ class Cluster:
         return self.nodes[member].core
 
     def commands(self, member: int) -> list[bytes]:
-        """What a server has applied, without the no-ops of new leaders."""
-        return [entry.data for entry in self.nodes[member].applied if entry.data]
+        """What a server has applied, without what leaders begin with."""
+        applied = self.nodes[member].applied
+        return [entry.data for entry in applied if entry.data and entry.type is EntryType.NORMAL]

@@ -61,6 +61,9 @@ class Recorder:
             self.applied.append(data)
         return f"result of {data.decode()}"
 
+    def apply_membership(self, index: int, term: int, membership: bytes) -> None:
+        self.apply(index, term, b"")
+
     def freeze(self) -> None: ...
 
     def write_frozen(self) -> None: ...

@@ -93,6 +93,5 @@ def _with_content(source: Node, message: InstallSnapshot) -> tuple[InstallSnapsh
     """What a stream would carry: the durable state of now, and what it says it stands for."""
     store = source.store.copy()
     state = StateMachine(Backend(store))
-    membership = decode(state.membership)[0] if state.membership else source.founders
-    meta = SnapshotMeta(Position(*state.applied), membership)
+    meta = SnapshotMeta(Position(*state.applied), decode(state.membership)[0])
     return replace(message, snapshot=meta), store
