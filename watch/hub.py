@@ -22,9 +22,15 @@ class Hub:
     """See the module's docstring. Queue limits are per stream."""
 
     def __init__(
-        self, history: History, *, queue_responses_max: int = 1024, queue_bytes_max: int = 4 << 20
+        self,
+        history: History,
+        *,
+        queue_responses_max: int = 1024,
+        queue_bytes_max: int = 4 << 20,
+        revisions_per_read: int = REVISIONS_PER_READ,
     ) -> None:
         self.history = history
+        self._revisions_per_read = revisions_per_read
         self.queue_responses_max = queue_responses_max
         self.queue_bytes_max = queue_bytes_max
         self._interests: dict[_InterestKey, tuple[Interest, int]] = {}  # with how many watchers refer to it
@@ -95,11 +101,11 @@ class Hub:
         complete. Raises Compacted."""
         current = self.history.revision
         if self._read is None or self._read[:2] != (start_revision, current):
-            found = self.history.events(start_revision, REVISIONS_PER_READ, BYTES_PER_READ)
+            found = self.history.events(start_revision, self._revisions_per_read, BYTES_PER_READ)
             self._read = (start_revision, current, found)
         found = self._read[2]
         complete_to = current
-        if found and (len(found) >= REVISIONS_PER_READ or found[-1][0] < current):
+        if found and (len(found) >= self._revisions_per_read or found[-1][0] < current):
             complete_to = found[-1][0]
         return found, complete_to
 

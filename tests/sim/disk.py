@@ -108,6 +108,11 @@ class SimExecutor:
         self._latency = latency
         self._busy_until = 0.0
 
+    @property
+    def busy_until(self) -> float:
+        """When the work that was handed in so far is done."""
+        return self._busy_until
+
     def submit(self, work: Callable[[], Any]) -> Future[Any]:
         """The work is done somewhere within its time, and told of at the end: a crash may come
         before, in the middle or in between."""

@@ -145,6 +145,10 @@ class Nemesis:
     def _isolate_leader(self, rng: random.Random) -> None:
         leader = self._leader() or self._pick(rng)
         others = set(self._sim.nodes) - {leader.member}
+        if rng.random() < 0.4:
+            # What it takes in now will still be on its way to its disk when it hears of another leader.
+            leader.slowness = 500
+            self._after(rng.uniform(1, 5), lambda: setattr(leader, "slowness", 1.0))
         away, back = _between({leader.member}, others), _between(others, {leader.member})
         self._cut(rng.choice([away, back, away | back, away | back]), rng)
 

@@ -8,6 +8,7 @@ then takes for a failure.
 from __future__ import annotations
 
 import random
+from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from tests.sim.simulation import Simulation
 
 IN_FLIGHT_MAX = 20_000
+REMEMBERED = 100
 
 
 class Network:
@@ -32,6 +34,8 @@ class Network:
         self.cut: set[tuple[int, int]] = set()  # (from, to)
         self.calm = False
         self.in_flight = 0
+        self._last_arrival: dict[tuple[int, int], float] = {}
+        self._old: deque[Message] = deque(maxlen=REMEMBERED)  # what may come once more
 
     def post(self, source: Node, message: Message) -> None:
         sim, options, rng = self._sim, self._options, self._random
@@ -52,23 +56,41 @@ class Network:
             return
         sim.trace_message("sends", message)
         for _ in range(copies):
-            delay = rng.uniform(options.delay_min, options.delay_max)
+            delay, buffered = rng.uniform(options.delay_min, options.delay_max), False
             if self.calm:
-                # Fast against the election timeout, or nobody could lead for long (§5.6).
-                delay = min(delay, options.tick_interval / 5)
+                # Fast against the election timeout, or nobody could lead for long (§5.6); and in order.
+                link = (message.source, message.target)
+                arrival = sim.queue.now + min(delay, options.tick_interval / 5)
+                self._last_arrival[link] = max(arrival, self._last_arrival.get(link, 0.0))
+                delay = self._last_arrival[link] - sim.queue.now
             elif rng.random() < options.straying:
-                delay += rng.uniform(0, options.straying_max)
+                # It lies in a buffer at the receiver, so it comes whatever is cut meanwhile.
+                delay, buffered = delay + rng.uniform(0, options.straying_max), True
             self.in_flight += 1
-            sim.queue.later(delay, None, self._arrive, source, source.life, message, store, asked)
+            sim.queue.later(delay, None, self._arrive, source, source.life, message, store, asked, buffered)
+        if store is None and not self.calm and options.replay:
+            self._old.append(message)
+            if rng.random() < options.replay:
+                self.in_flight += 1
+                old = rng.choice(self._old)
+                delay = rng.uniform(0, options.straying_max)
+                sim.queue.later(delay, None, self._arrive, source, source.life, old, None, 0, True)
         sim.oracle.expect(self.in_flight < IN_FLIGHT_MAX, "a message storm", f"{self.in_flight} in flight")
 
     def _arrive(
-        self, source: Node, life: int, message: Message, store: MemoryStore | None, asked: int
+        self,
+        source: Node,
+        life: int,
+        message: Message,
+        store: MemoryStore | None,
+        asked: int,
+        buffered: bool,
     ) -> None:
         self.in_flight -= 1
         sim = self._sim
         target = sim.nodes.get(message.target)
-        arrived = target is not None and target.up and (message.source, message.target) not in self.cut
+        connected = buffered or (message.source, message.target) not in self.cut
+        arrived = target is not None and target.up and connected
         if arrived:
             assert target is not None
             sim.queue.soon(target, self._deliver, target, message, store)

@@ -93,6 +93,7 @@ class Node:
         self.hub: Hub
         self.driver: Driver
         self.service: Service
+        self.disks: tuple[SimExecutor, SimExecutor]
         self.tasks: set[asyncio.Task[Any]] = set()
         self.crash_in_install = 0  # crash at the so-many-th operation of the disk after a snapshot came
         self.crash_at_send = 0  # crash instead of the so-many-th sending from now; 0: do not
@@ -183,7 +184,11 @@ class Node:
             promotion_lag_max=20,
         )
         self.core = Consensus(config, storage, last_applied=machine.applied[0])
-        self.hub = Hub(machine, queue_responses_max=settings.watch_queue_max)
+        self.hub = Hub(
+            machine,
+            queue_responses_max=settings.watch_queue_max,
+            revisions_per_read=settings.watch_revisions_per_read,
+        )
         scrubber = Scrubber(machine, self._failed)
         driver_settings = DriverSettings(
             tick_interval=settings.tick_interval,
@@ -198,6 +203,7 @@ class Node:
         proposals = Proposals(
             self.member, int(self.queue.now * 1000) + self.life, settings.request_timeout, loop
         )
+        self.disks = (SimExecutor(self, self._latency), SimExecutor(self, self._latency))
         self.driver = Driver(
             self.core,
             storage,
@@ -210,7 +216,7 @@ class Node:
             on_restored=self._restored,
             on_fatal=self._failed,
             loop=loop,
-            disks=(SimExecutor(self, self._latency), SimExecutor(self, self._latency)),  # type: ignore[arg-type]
+            disks=self.disks,  # type: ignore[arg-type]
         )
         self._scrubber = scrubber
         limits = Limits(max_txn_ops=128, max_request_bytes=1 << 20)

@@ -32,12 +32,14 @@ class Options:
     snapshot_count: int
     catchup_entries: int
     watch_queue_max: int
+    watch_revisions_per_read: int
     disk_latency: float
     # The network.
     loss: float
     doubling: float
     straying: float  # delayed far beyond the rest, so that others overtake it,
     straying_max: float  # by up to this long
+    replay: float  # an old message comes once more
     delay_min: float
     delay_max: float
     # How often each kind of fault comes, relative to the others; 0 is never.
@@ -91,11 +93,13 @@ def choose(seed: int) -> Options:
         snapshot_count=rng.choice([1, 5, 20, 10_000]),
         catchup_entries=rng.choice([0, 0, 3, 20]),
         watch_queue_max=rng.choice([1, 3, 1000]),
+        watch_revisions_per_read=rng.choice([1, 3, 1000]),
         disk_latency=rng.choice([0.0001, 0.001, 0.01]),
         loss=often(0.6, 0.005, 0.2),
         doubling=often(0.5, 0.01, 0.2),
         straying=often(0.5, 0.01, 0.2),
         straying_max=rng.choice([0.05, 0.3, 2.0]),
+        replay=often(0.4, 0.01, 0.15),
         delay_min=delay_min,
         delay_max=delay_min * rng.choice([1.5, 5, 20]),
         fault_count=rng.choice([0, 8, 16, 32, 48]),

@@ -215,11 +215,11 @@ class Oracle:
         """What was synced is there after a crash."""
         after = node.disk.shadow
         last = before.last
-        if had_unsynced and last.index > self.commit_index:
+        if had_unsynced:
             # The write that was under way may have replaced what is not committed.
-            last = next(
-                (Position(e.index, e.term) for e in before.entries if e.index == self.commit_index), ORIGIN
-            )
+            committed = self.observer.committed
+            same = (one for one in before.entries if committed.get(one.index) == one)
+            last = max((Position(one.index, one.term) for one in same), default=ORIGIN)
         kept = before.hard_state[:2] <= after.hard_state[:2]
         if last.index > after.base.index:
             kept = kept and node.disk.term_at(last.index) == last.term

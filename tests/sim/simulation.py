@@ -90,6 +90,10 @@ class Simulation:
         self.clients.stop()
         self._nemesis.calm_down()
         options = self.options
+        # A disk that hangs comes back in its own time, and then answers what it was asked long ago.
+        waking = max((disk.busy_until for node in self._up for disk in node.disks), default=0.0)
+        while self.queue.now < waking:
+            self._step()
         patience = 60 * options.election_ticks * options.tick_interval + 6 * options.request_timeout
         deadline = self.queue.now + patience
         # First with nothing new to write, which could cover up what was lost.

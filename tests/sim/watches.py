@@ -62,6 +62,7 @@ class _Judge:
         self._expected: list[Change] = []
         self._place = 0  # so many of the expected events were delivered
         self._told = 0  # the revision of the last event delivered
+        self._has_to = 0  # it was told that it has everything up to this revision
         # A header whose events may still be coming, in other fragments of the same response.
         self._open_claim = 0
 
@@ -148,6 +149,7 @@ class _Judge:
         if self._place < len(self._expected) and self._expected[self._place][0] <= revision:
             missing = self._expected[self._place]
             self._bad(f"was told that it has everything up to revision {revision}, but not {tell(missing)}")
+        self._has_to = max(self._has_to, revision)
 
     def _check_cancel(self, time: int, response: WatchResponse) -> None:
         compacted = response.compact_revision
@@ -155,10 +157,11 @@ class _Judge:
             return
         if not self._compactions.has(compacted, time):
             self._bad(f"was cancelled as compacted at {compacted}, but nobody had asked for that compaction")
-        if compacted <= max(self._start, self._told):
+        needed = max(self._start, self._told, self._has_to + 1)
+        if compacted <= needed:
             self._bad(
-                f"was cancelled as compacted at {compacted}, but from revision"
-                f" {max(self._start, self._told)} on nothing that it needs was compacted"
+                f"was cancelled as compacted at {compacted}, but from revision {needed} on nothing that"
+                " it needs was compacted"
             )
 
     def _explain_unexpected(self, event: WatchEvent) -> None:
