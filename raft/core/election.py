@@ -12,7 +12,7 @@ from raft.core.messages import (
     TimeoutNow,
 )
 from raft.core.quorum import Vote, is_quorum, tally
-from raft.core.types import NO_MEMBER, Role
+from raft.core.types import NO_MEMBER
 
 if TYPE_CHECKING:
     from raft.core.consensus import Consensus
@@ -94,5 +94,5 @@ def count_vote(c: Consensus, voter: int, *, granted: bool) -> None:
 def on_timeout_now(c: Consensus, m: TimeoutNow) -> None:
     # Thesis 3.10: start an election at once, as if the timeout had elapsed; the leader wants it, so
     # nobody is asked beforehand.
-    if c.role is Role.FOLLOWER and c.may_stand:
+    if c.may_stand:
         campaign(c, leadership_transfer=True)

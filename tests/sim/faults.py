@@ -31,6 +31,8 @@ KINDS = (
     "bridge",
     "isolate_leader",
     "usurp",
+    "reborn",
+    "leave",
     "flapping",
     "pause",
     "clock",
@@ -160,7 +162,42 @@ class Nemesis:
         leader.set_clock_rate(0.0)
         self._after(seconds, lambda: leader.set_clock_rate(1.0))
         cut = _between({leader.member}, others) | _between(others, {leader.member})
-        self._cut(cut, rng, seconds * rng.uniform(0.7, 1))
+        stalled = rng.choice([0.0, 0.2])
+        if stalled:
+            # Answers to what it has just asked reach it only when they mean nothing any more.
+            self._sim.network.stall(leader.member, stalled, seconds * rng.uniform(0.3, 1))
+        self._after(stalled, lambda: self._cut(cut, rng, seconds * rng.uniform(0.7, 1)))
+
+    def _reborn(self, rng: random.Random) -> None:
+        """A server crashes and starts again; answers to its earlier life come late, and what it asks in
+        the new one is lost."""
+        node = self._pick(rng)
+        others = set(self._sim.nodes) - {node.member}
+        self._sim.network.stall(node.member, 0.3, rng.uniform(0.5, 2))
+
+        def again() -> None:
+            node.crash("to be reborn")
+            node.boot()
+            self._cut(_between({node.member}, others), rng, rng.uniform(0.5, 2))
+
+        self._after(0.3, again)
+
+    def _leave(self, rng: random.Random) -> None:
+        """The leader removes itself, and is cut off or crashes while that is under way."""
+        leader = self._leader()
+        if leader is None or len(leader.core.membership.voters) < 2:
+            return
+        change = Change(ChangeKind.REMOVE, leader.member)
+        self._ask(leader, lambda: leader.driver.propose_membership([change]))
+        others = set(self._sim.nodes) - {leader.member}
+        cut = _between({leader.member}, others) | _between(others, {leader.member})
+        options = self._sim.options
+        soon = rng.uniform(0, 4) * (2 * options.delay_max + 2 * options.disk_latency)
+        if rng.random() < 0.5:
+            leader.crash_at_send = rng.randrange(2, 12)
+            self._restart_later(rng, leader)
+        else:
+            self._after(soon, lambda: self._cut(cut, rng))
 
     def _flapping(self, rng: random.Random) -> None:
         left, right = self._halves(rng)
@@ -213,14 +250,14 @@ class Nemesis:
     # Members and leaders.
 
     def _transfer(self, rng: random.Random) -> None:
-        leader = self._leader()
-        if leader is not None:
+        leader = self._pick_leader(rng)
+        if leader is not None and leader.core.membership.members:
             target = rng.choice(sorted(leader.core.membership.members))
             self._ask(leader, lambda: leader.driver.transfer_leadership(target))
 
     def _member(self, rng: random.Random) -> None:
-        leader = self._leader()
-        if leader is None:
+        leader = self._pick_leader(rng)
+        if leader is None or not leader.core.membership.voters:
             return
         membership = leader.core.membership
         changes: list[Change] = []
@@ -238,7 +275,10 @@ class Nemesis:
 
     def _change(self, rng: random.Random, membership: Membership) -> Change:
         voters, learners = sorted(membership.voters), sorted(membership.learners)
-        kind = rng.choice(["add", "add", "promote", "promote", "demote", "remove", "remove", "return"])
+        kinds = ["add", "add", "promote", "promote", "demote", "remove", "remove", "return", "nothing"]
+        kind = rng.choice(kinds)
+        if kind == "nothing":
+            return Change(ChangeKind.ADD_VOTER, rng.choice(voters))
         if kind == "promote" and learners:
             return Change(ChangeKind.ADD_VOTER, rng.choice(learners))
         if kind == "demote" and len(voters) > 1:
@@ -246,6 +286,8 @@ class Nemesis:
         if kind == "remove" and len(voters) > 1:
             return Change(ChangeKind.REMOVE, rng.choice(voters + learners))
         former = sorted(self._sim.nodes.keys() - membership.members)
+        if former and kind == "remove":
+            return Change(ChangeKind.REMOVE, rng.choice(former))  # which is to be refused
         if former and (kind == "return" or len(self._sim.nodes) >= MEMBERS_MAX):
             return Change(rng.choice([ChangeKind.ADD_VOTER, ChangeKind.ADD_LEARNER]), rng.choice(former))
         if len(self._sim.nodes) >= MEMBERS_MAX:
@@ -277,6 +319,10 @@ class Nemesis:
 
     def _leader(self) -> Node | None:
         return self._sim.leader
+
+    def _pick_leader(self, rng: random.Random) -> Node | None:
+        """Whom to ask for what only a leader does: now and then one that does not lead."""
+        return self._leader() if rng.random() < 0.9 else rng.choice(self._nodes())
 
     def _after(self, seconds: float, action: Callable[[], object]) -> None:
         """Later, unless everything was taken back before."""

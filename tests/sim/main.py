@@ -3,6 +3,7 @@
     scripts/simulate --seeds 1000               seeds 1 to 1000, or from --start
     scripts/simulate --seed 4711 --trace        one run, told line by line
     scripts/simulate --mutants [NAME …]         is each deliberate mistake caught, and by what
+    scripts/simulate --coverage                 which branches of the core are not reached, and why
 
 Exit code 0 if every promise was kept (or every mutant caught), 1 otherwise.
 """
@@ -20,11 +21,12 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.sim import mutants
+from tests.sim import mutants, reached
 
 STEPS = 2000
 TRACE_TAIL = 60
 MUTANT_SEEDS_MAX = 1000
+COVERAGE_SEEDS = 400
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,17 +37,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=STEPS, help=f"steps with faults per seed ({STEPS})")
     parser.add_argument("--trace", action="store_true", help="with --seed: tell what happens")
     parser.add_argument("--mutants", nargs="*", metavar="NAME", help="try all mutants, or these")
+    parser.add_argument("--coverage", action="store_true", help="which branches of the core are reached")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (one per core)")
     parser.add_argument("--mutant", help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
     if chosen.mutant is not None:
         return _hunt(chosen.mutant, chosen.start, chosen.seeds or MUTANT_SEEDS_MAX, chosen.steps)
+    if chosen.coverage:
+        return reached.report(chosen.start, chosen.seeds or COVERAGE_SEEDS, chosen.jobs)
     if chosen.mutants is not None:
         return try_mutants(chosen.mutants, chosen.start, chosen.seeds or MUTANT_SEEDS_MAX, chosen.jobs)
     if chosen.seed is not None:
         return run_one(chosen.seed, chosen.steps, trace=chosen.trace)
     if chosen.seeds is None:
-        parser.error("say --seeds N, --seed S or --mutants")
+        parser.error("say --seeds N, --seed S, --mutants or --coverage")
     return run_many(range(chosen.start, chosen.start + chosen.seeds), chosen.steps, chosen.jobs)
 
 

@@ -1,13 +1,16 @@
 """Deliberate mistakes, one per file in ``mutants/``: does the simulator find them?
 
-A file says in comments what is wrong, then which file, and which lines become which:
+A file says in comments what is wrong, then which file, and which lines become which; and the first
+seed that is known to catch it, if that is not 1:
 
     # The leader counts its own copy before it is durable (thesis 10.2.1).
+    seed 17
     raft/core/consensus.py
     -    the lines as they are
     +    the lines as they are with the mistake
 
 The lines must be there exactly once, so a mutant that no longer fits the code is an error.
+In ``mutants/equivalent/`` are those that change nothing that could be seen, with the reason why.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ class Mutant:
     path: str
     old: str
     new: str
+    seed: int = 1
 
     @property
     def module(self) -> str:
@@ -49,12 +53,16 @@ def load_all() -> list[Mutant]:
     return [_parse(path) for path in sorted(DIRECTORY.glob("*.mutant"))]
 
 
+def load_equivalent() -> list[Mutant]:
+    return [_parse(path) for path in sorted((DIRECTORY / "equivalent").glob("*.mutant"))]
+
+
 def load(name: str) -> Mutant:
     return _parse(DIRECTORY / f"{name}.mutant")
 
 
 def _parse(path: Path) -> Mutant:
-    story, target, old, new = [], "", [], []
+    story, target, old, new, seed = [], "", [], [], 1
     for line in path.read_text().splitlines():
         if line.startswith("#"):
             story.append(line[1:].strip())
@@ -62,9 +70,12 @@ def _parse(path: Path) -> Mutant:
             old.append(line[1:])
         elif line.startswith("+"):
             new.append(line[1:])
+        elif line.startswith("seed "):
+            seed = int(line.split()[1])
         elif line:
             target = line.strip()
-    return Mutant(path.stem, " ".join(story), target, "\n".join(old) + "\n", "".join(f"{n}\n" for n in new))
+    changed = ("".join(f"{one}\n" for one in lines) for lines in (old, new))
+    return Mutant(path.stem, " ".join(story), target, *changed, seed)
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):

@@ -34,8 +34,15 @@ class Network:
         self.cut: set[tuple[int, int]] = set()  # (from, to)
         self.calm = False
         self.in_flight = 0
+        # member → (messages to it that leave before this time, arrive at this one)
+        self._stalls: dict[int, tuple[float, float]] = {}
         self._last_arrival: dict[tuple[int, int], float] = {}
         self._old: deque[Message] = deque(maxlen=REMEMBERED)  # what may come once more
+
+    def stall(self, member: int, seconds: float, release: float) -> None:
+        """What is sent to ``member`` within so many seconds arrives after ``release`` seconds."""
+        now = self._sim.queue.now
+        self._stalls[member] = (now + seconds, now + release)
 
     def post(self, source: Node, message: Message) -> None:
         sim, options, rng = self._sim, self._options, self._random
@@ -63,6 +70,8 @@ class Network:
                 arrival = sim.queue.now + min(delay, options.tick_interval / 5)
                 self._last_arrival[link] = max(arrival, self._last_arrival.get(link, 0.0))
                 delay = self._last_arrival[link] - sim.queue.now
+            elif sim.queue.now < self._stalls.get(message.target, (0.0, 0.0))[0]:
+                delay, buffered = self._stalls[message.target][1] - sim.queue.now + delay, True
             elif rng.random() < options.straying:
                 # It lies in a buffer at the receiver, so it comes whatever is cut meanwhile.
                 delay, buffered = delay + rng.uniform(0, options.straying_max), True

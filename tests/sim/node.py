@@ -19,7 +19,8 @@ from raft.core.consensus import Consensus
 from raft.core.errors import InvariantViolated
 from raft.core.membership import decode
 from raft.core.messages import InstallSnapshot, Message
-from raft.core.types import Membership, Position
+from raft.core.storage import MemoryStorage
+from raft.core.types import Membership, Position, ReadState
 from raft.driver import Driver, DriverSettings
 from raft.proposals import Proposals
 from raft.restart import Discontinuous, resume
@@ -44,6 +45,23 @@ class Staged:
     def install(self) -> None:
         self._node.disk.step("install")
         self._node.store = self.store
+
+
+class ObservedCore(Consensus):
+    """The real core; the simulation notes what was committed anywhere when a read was asked for."""
+
+    def __init__(self, node: Node, config: Config, storage: MemoryStorage, last_applied: int) -> None:
+        self._node = node
+        self._asked: dict[int, int] = {}
+        super().__init__(config, storage, last_applied=last_applied)
+
+    def read_index(self, ctx: int) -> None:
+        self._asked[ctx] = self._node.sim.oracle.commit_index
+        super().read_index(ctx)
+
+    def confirm_read(self, read_state: ReadState) -> None:
+        self._node.sim.oracle.read_confirmed(self._node, read_state, self._asked.get(read_state.ctx, 0))
+        super().confirm_read(read_state)
 
 
 class ObservedMachine(StateMachine):
@@ -176,6 +194,7 @@ class Node:
             id=self.member,
             rng=random.Random(f"{sim.seed}/core/{self.member}/{self.life}"),
             election_ticks=settings.election_ticks,
+            heartbeat_ticks=settings.heartbeat_ticks,
             pre_vote=settings.pre_vote,
             append_bytes_max=settings.append_bytes_max,
             inflight_max=settings.inflight_max,
@@ -183,7 +202,7 @@ class Node:
             uncommitted_bytes_max=settings.uncommitted_bytes_max,
             promotion_lag_max=20,
         )
-        self.core = Consensus(config, storage, last_applied=machine.applied[0])
+        self.core = ObservedCore(self, config, storage, machine.applied[0])
         self.hub = Hub(
             machine,
             queue_responses_max=settings.watch_queue_max,

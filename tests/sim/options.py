@@ -21,6 +21,7 @@ class Options:
     # The servers.
     tick_interval: float
     election_ticks: int
+    heartbeat_ticks: int
     pre_vote: bool
     request_timeout: float
     append_bytes_max: int
@@ -52,6 +53,8 @@ class Options:
     bridge: float
     isolate_leader: float
     usurp: float
+    reborn: float
+    leave: float
     flapping: float
     pause: float
     clock: float
@@ -73,6 +76,7 @@ def choose(seed: int) -> Options:
         return rng.uniform(low, high) if rng.random() < likely else 0.0
 
     size = rng.choice(SIZES)
+    election_ticks = rng.choice([3, 5, 10])
     delay_min = rng.choice([0.0005, 0.002, 0.01])
     return Options(
         size=size,
@@ -81,7 +85,8 @@ def choose(seed: int) -> Options:
         keys=rng.choice([2, 5, 10]),
         think_time=rng.choice([0.005, 0.02, 0.08]),
         tick_interval=0.1,
-        election_ticks=rng.choice([3, 5, 10]),
+        election_ticks=election_ticks,
+        heartbeat_ticks=rng.choice([1, 1, 1, 2]) if election_ticks > 3 else 1,
         pre_vote=rng.random() < 0.75,
         request_timeout=rng.choice([1.0, 3.0]),
         append_bytes_max=rng.choice([1, 100, 1000, 1 << 20]),
@@ -111,6 +116,8 @@ def choose(seed: int) -> Options:
         bridge=often(0.3, 1, 2),
         isolate_leader=often(0.5, 1, 4),
         usurp=often(0.5, 1, 4),
+        reborn=often(0.4, 1, 4),
+        leave=often(0.3, 1, 4),
         flapping=often(0.3, 1, 2),
         pause=often(0.5, 1, 4),
         clock=often(0.5, 1, 3),

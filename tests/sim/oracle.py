@@ -8,6 +8,7 @@ quorum of disks, what is applied is the same everywhere, nothing goes back over 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -22,8 +23,7 @@ from raft.core.messages import (
     RequestVote,
     RequestVoteResponse,
 )
-from raft.core.quorum import is_quorum
-from raft.core.types import ORIGIN, Position, Role
+from raft.core.types import ORIGIN, Membership, Position, ReadState, Role
 from raft.wal.recovery import Log, recover
 from raft.wal.wal import Recovered
 from tests.sim.history import History
@@ -93,7 +93,7 @@ class Oracle:
             story = f"{node} leads term {term}, on disk is {kept}"
             self.expect(kept[node.member][:2] == (term, node.member), "a leader's own vote is durable", story)
             voters = [m for m, (t, vote, _) in kept.items() if t > term or (t, vote) == (term, node.member)]
-            self.expect(is_quorum(core.membership, voters), "a leader has a quorum of votes", story)
+            self.expect(_is_quorum(core.membership, voters), "a leader has a quorum of votes", story)
         waits = bool(core.transfer_target) and core.transfer_ticks > core.config.election_ticks
         self.expect(not waits, "a transfer of leadership ends", f"{node} waits for n{core.transfer_target}")
 
@@ -125,7 +125,7 @@ class Oracle:
         term = core.log.term(index)
         holders = [member for member, one in sim.nodes.items() if self._holds(one, index, term)]
         self.expect(
-            is_quorum(core.membership, holders),
+            _is_quorum(core.membership, holders),
             "committed on a quorum of disks",
             f"{node} commits {index}@{term}, which only the disks of {holders} hold; the membership is"
             f" {core.membership}",
@@ -164,6 +164,11 @@ class Oracle:
                     known = node.core.memberships.at(position.index)
                     story = f"{node} sends {message}, but the membership is {known}"
                     self.expect(known == membership, "a snapshot carries its membership", story)
+
+    def read_confirmed(self, node: Node, read_state: ReadState, committed: int) -> None:
+        """A read sees all that was committed anywhere when it was asked for (thesis §6.4)."""
+        story = f"{node} may read at {read_state.index}, but {committed} was committed when it asked"
+        self.expect(read_state.index >= committed, "a read sees what was committed before it", story)
 
     # What is applied.
 
@@ -266,6 +271,13 @@ class Oracle:
         if self._roles.get(node.member) != now:
             self._roles[node.member] = now
             self._sim.trace("%s is %s last=%s durable=%s", node, now, core.last_index, core.log.durable_index)
+
+
+def _is_quorum(membership: Membership, members: Iterable[int]) -> bool:
+    """By counting, and not by the product's own arithmetic: more than half of each half."""
+    chosen = set(members)
+    halves = [half for half in (membership.voters, membership.voters_outgoing) if half]
+    return bool(halves) and all(2 * len(half & chosen) > len(half) for half in halves)
 
 
 def _same(first: ApplyResult, second: ApplyResult) -> bool:
