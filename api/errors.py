@@ -65,6 +65,7 @@ KINDS: Final[dict[type[Exception], Kind]] = {
     raft.TimedOut: Kind(*_UNAVAILABLE, "etcdserver: request timed out"),
     raft.Stopped: Kind(*_UNAVAILABLE, "etcdserver: server stopped"),
     raft.Overloaded: Kind(8, 429, "etcdserver: too many requests"),
+    raft.ProposalDropped: Kind(8, 429, "etcdserver: too many requests"),
 }
 _UNFORESEEN: Final = Kind(13, 500, "internal error: see the server's log")
 

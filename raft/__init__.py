@@ -4,6 +4,8 @@
 ``driver`` runs the two with a state machine and a transport, in an order that lets nothing
 leave before it may. ``proposals`` matches answers with who waits for them.
 
+``restart`` says what a server begins with after a crash.
+
 This package knows bytes and peers, never keys or HTTP. What it does not do yet is listed in
 ``DESIGN.md``.
 """
