@@ -630,10 +630,11 @@ class Driver:
         self._confirmed.clear()
         self._next_round = None
         self._disown(error)
+        self._proposals.fail_all(error)
 
     def _disown(self, error: Exception) -> None:
-        """What was given to a leader will perhaps not be answered any more."""
-        self._proposals.fail_all(error)
+        """What was given to a leader will perhaps not be answered any more; what was not yet, will be."""
+        self._proposals.fail_all(error, spare=self._proposed)
         self._forwarded.clear()
         for read_round in self._asked.values():
             read_round.fail(error)

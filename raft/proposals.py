@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 _ID = struct.Struct(">Q")
@@ -72,11 +73,11 @@ class Proposals:
         """Whether somebody here waits for one of these."""
         return any(split(data)[0] in self._waiters for data in proposals)
 
-    def fail_all(self, error: Exception) -> None:
-        """Nobody here will learn the outcome any more."""
-        for proposal_id in list(self._waiters):
+    def fail_all(self, error: Exception, spare: Iterable[bytes] = ()) -> None:
+        """Nobody here will learn the outcome any more, but of the proposals in ``spare``."""
+        spared = {split(data)[0] for data in spare}
+        for proposal_id in [waiting for waiting in self._waiters if waiting not in spared]:
             self._fail(proposal_id, error)
-        self._deadlines.clear()
 
     def expire(self, error: Exception) -> None:
         """Fail whoever has waited longer than the timeout."""

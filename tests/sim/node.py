@@ -19,6 +19,7 @@ from raft.core.consensus import Consensus
 from raft.core.errors import InvariantViolated
 from raft.core.membership import decode
 from raft.core.messages import InstallSnapshot, Message
+from raft.core.ready import Ready
 from raft.core.storage import MemoryStorage
 from raft.core.types import Membership, Position, ReadState
 from raft.driver import Driver, DriverSettings
@@ -48,7 +49,7 @@ class Staged:
 
 
 class ObservedCore(Consensus):
-    """The real core; the simulation notes what was committed anywhere when a read was asked for."""
+    """The real core; the simulation looks at what it does with a write that is done, and with reads."""
 
     def __init__(self, node: Node, config: Config, storage: MemoryStorage, last_applied: int) -> None:
         self._node = node
@@ -58,6 +59,12 @@ class ObservedCore(Consensus):
     def read_index(self, ctx: int) -> None:
         self._asked[ctx] = self._node.sim.oracle.commit_index
         super().read_index(ctx)
+
+    def advance(self, ready: Ready) -> None:
+        before = Position(self.log.last_index, self.log.last_term)
+        super().advance(ready)
+        story = f"{self._node} had {before} as its last entry before a write was done, and has it no more"
+        self._node.sim.oracle.expect(self.log.has(*before), "the end of a write changes no entry", story)
 
     def confirm_read(self, read_state: ReadState) -> None:
         self._node.sim.oracle.read_confirmed(self._node, read_state, self._asked.get(read_state.ctx, 0))

@@ -80,6 +80,7 @@ class Oracle:
         if core.role is Role.LEADER:
             self._check_office(node)
         self._check_log_start(node)
+        self._check_durable(node)
         if self._sim.tracing:
             self._trace_change(node)
 
@@ -105,6 +106,14 @@ class Oracle:
             "the log begins within the durable state",
             f"{node}: the log begins at {log.first_index}, durable is {durable}",
         )
+
+    def _check_durable(self, node: Node) -> None:
+        """What the core counts as durable is what the disk has."""
+        log, disk = node.core.log, node.disk
+        index = log.durable_index
+        if log.installing is None and index > disk.shadow.base.index and index >= log.first_index:
+            story = f"{node} counts {index}@{log.term(index)}, on disk is {disk.term_at(index)}"
+            self.expect(disk.term_at(index) == log.term(index), "what counts as durable is on disk", story)
 
     def segment_removed(self, node: Node) -> None:
         """What is left of the log on disk says the same as before, but for what the state holds."""
