@@ -250,7 +250,8 @@ class Node:
             machine, self.driver, self.hub, scrubber, (), limits, lambda: int(self.local_time() * 1000)
         )
         sim.oracle.booted(self)
-        sim.trace("%s boots: %s", self, self.core)
+        text = "%s boots in term %d, its log ends at %d, its state is at %d"
+        sim.trace(text, self, self.core.current_term, self.core.last_index, machine.applied[0])
         self.driver.start()
         scrubber.poke()
         self._tick_progress()
