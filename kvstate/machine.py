@@ -247,6 +247,8 @@ class StateMachine:
     def restore(self, store: Store) -> None:
         """Go on from another, durable state: a snapshot's. What was not durable yet is forgotten."""
         self._backend.replace(store)
+        if self._backend.get(Table.META, _META_KEY) is None:
+            raise StateFault("the snapshot holds no state: expected one with its applied index")
         self._load()
 
     def close(self) -> None:

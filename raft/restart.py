@@ -32,6 +32,8 @@ def resume(wal: Wal, recovered: Recovered, applied: Position, membership: Member
     if not base.index <= applied.index <= last_index:
         raise Discontinuous(
             f"the log holds entries {base.index + 1} to {last_index}, but the state is at {applied.index}"
+            if entries
+            else f"the log is empty and begins behind {base.index}, but the state is at {applied.index}"
         )
     storage = MemoryStorage(membership, hard_state, base, entries)
     if storage.term(applied.index) != applied.term:

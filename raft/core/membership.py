@@ -56,11 +56,13 @@ def encode(membership: Membership, context: bytes) -> bytes:
 
 def decode(data: bytes) -> tuple[Membership, bytes]:
     """(membership, context). Raises InvariantViolated: who cannot tell who votes must not go on."""
-    if len(data) < _HEAD.size or data[0] != FORMAT_VERSION:
+    if data and data[0] != FORMAT_VERSION:
         raise InvariantViolated(
-            f"a membership entry of format version {data[0] if data else None} cannot be read;"
+            f"a membership entry of format version {data[0]} cannot be read;"
             f" this program knows version {FORMAT_VERSION}"
         )
+    if len(data) < _HEAD.size:
+        raise InvariantViolated(f"a membership entry has {len(data)} bytes, {_HEAD.size} were expected")
     _, *counts = _HEAD.unpack_from(data)
     end = _HEAD.size + sum(counts) * _MEMBER.size
     if len(data) < end:

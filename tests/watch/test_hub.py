@@ -146,6 +146,18 @@ class Streams(RuleBasedStateMachine):
     def compact(self, back: int) -> None:
         self.history.compact_revision = max(self.history.compact_revision, self.history.revision - back)
 
+    @rule(
+        revisions=st.lists(st.tuples(KEYS, st.one_of(st.none(), st.binary(max_size=90))), max_size=6),
+        compacted=st.one_of(st.none(), st.integers(0, 8)),
+    )
+    def restore(self, revisions: list, compacted: int | None) -> None:
+        """A snapshot came: history has gone on unpublished, and a part of it may be compacted already."""
+        for change in revisions:
+            self.history.add(change)
+        if compacted is not None:
+            self.compact(compacted)
+        self.hub.restored()
+
     @precondition(lambda self: self.watched)
     @rule(data=st.data())
     def cancel(self, data) -> None:
@@ -275,6 +287,188 @@ def test_a_watch_of_the_future_gets_nothing_from_before(future: int) -> None:
         hub.publish(history.revision, events)
     revisions = [event.kv.mod_revision for response in read_now(stream) for event in response.events]
     assert revisions == list(range(future, 14))
+
+
+def revisions(responses: list[WatchResponse]) -> list[int]:
+    """Of the events in them; nothing else may be in them than events and the answer to the creation."""
+    assert not any(response.canceled for response in responses)
+    return [event.kv.mod_revision for response in responses for event in response.events]
+
+
+def read_all(stream: WatchStream) -> list[WatchResponse]:
+    """What the stream has to say until it waits for what is to come."""
+    responses = []
+    while more := read_now(stream):
+        responses += more
+    return responses
+
+
+def publish(hub: Hub, history: FakeHistory, *changes: tuple[bytes, bytes | None]) -> None:
+    hub.publish(history.revision + 1, history.add(*changes))
+
+
+@pytest.fixture
+def history() -> FakeHistory:
+    return FakeHistory()
+
+
+@pytest.fixture
+def hub(history: FakeHistory) -> Hub:
+    return Hub(history)
+
+
+def test_after_a_snapshot_watchers_catch_up(history: FakeHistory, hub: Hub) -> None:
+    """What a snapshot brought and nobody published is read from the new history: all that a watcher is owed,
+    once and in order, and then what is published goes on."""
+    one, range_, deletes = streams = [hub.stream() for _ in range(3)]
+    one.create(WatchCreate(b"a"))
+    range_.create(WatchCreate(b"a", b"c"))
+    deletes.create(WatchCreate(b"\0", b"\0", filters=frozenset({EventType.PUT})))
+    publish(hub, history, (b"a", b"2"))
+    for revision in range(3, 20):
+        key = [b"a", b"b", b"c"][revision % 3]
+        history.add((key, b"v" if revision % 4 else None))
+    hub.restored()
+    publish(hub, history, (b"a", b"20"), (b"b", None))
+    for stream, wanted in zip(
+        streams,
+        (
+            lambda key, kind: key == b"a",
+            lambda key, kind: key < b"c",
+            lambda key, kind: kind is EventType.DELETE,
+        ),
+        strict=True,
+    ):
+        responses = read_all(stream)
+        expected = [
+            r for r, events in sorted(history.all.items()) for e in events if wanted(e.kv.key, e.type)
+        ]
+        assert revisions(responses) == expected
+    publish(hub, history, (b"a", b"21"))
+    assert revisions(read_now(one)) == [21]
+    assert not one.is_lagging
+
+
+def test_a_reader_that_waits_is_woken_by_a_snapshot(history: FakeHistory, hub: Hub) -> None:
+    """Whoever waits for the next event gets what the snapshot brought without anything being published."""
+
+    async def scenario() -> list[WatchResponse]:
+        stream = hub.stream()
+        stream.create(WatchCreate(b"a"))
+        await stream.next()
+        reading = asyncio.ensure_future(stream.next())
+        await asyncio.sleep(0)
+        history.add((b"a", b"v"))
+        hub.restored()
+        return await asyncio.wait_for(reading, 1)
+
+    assert revisions(asyncio.run(scenario())) == [2]
+
+
+@pytest.mark.parametrize("start", [7, 8, 12])
+def test_a_watch_of_the_future_goes_on_waiting_over_a_snapshot(
+    start: int, history: FakeHistory, hub: Hub
+) -> None:
+    """etcd's bug 20221: a snapshot that does not reach the revision a watch starts at brings it nothing;
+    the watch begins there all the same."""
+    stream = hub.stream()
+    stream.create(WatchCreate(b"a", start_revision=start))
+    publish(hub, history, (b"a", b"2"))
+    for _ in range(3, 7):
+        history.add((b"a", b"v"))
+    hub.restored()  # at revision 6
+    assert not stream.is_lagging
+    assert revisions(read_now(stream)) == []
+    for _ in range(7, 15):
+        publish(hub, history, (b"a", b"v"))
+    assert revisions(read_now(stream)) == list(range(start, 15))
+
+
+@pytest.mark.parametrize("start", [3, 6])
+def test_a_watch_of_the_future_begins_within_a_snapshot(start: int, history: FakeHistory, hub: Hub) -> None:
+    """A snapshot that reaches beyond the revision a watch starts at is read from there on, not before."""
+    stream = hub.stream()
+    stream.create(WatchCreate(b"a", start_revision=start))
+    for _ in range(2, 7):
+        history.add((b"a", b"v"))
+    history.compact_revision = start  # what the watch does not want may be gone
+    hub.restored()
+    publish(hub, history, (b"a", b"7"))
+    assert revisions(read_all(stream)) == list(range(start, 8))
+
+
+@pytest.mark.parametrize("compacted", [3, 9, 10, 11])
+def test_a_quiet_watcher_is_not_cancelled_over_what_it_does_not_lack(
+    compacted: int, history: FakeHistory, hub: Hub
+) -> None:
+    """A watcher of a key that changed long ago has been told everything up to the last revision published:
+    a new history that begins behind that key's last event, and no later than the next revision, owes it
+    nothing but what is new."""
+    stream = hub.stream()
+    stream.create(WatchCreate(b"quiet"))
+    publish(hub, history, (b"quiet", b"2"))
+    assert revisions(read_now(stream)) == [2]
+    for _ in range(3, 11):
+        publish(hub, history, (b"busy", b"v"))
+    for _ in range(11, 16):
+        history.add((b"busy", b"v"))
+    history.compact_revision = compacted
+    hub.restored()
+    assert read_now(stream) == []
+    assert not stream.is_lagging
+    publish(hub, history, (b"quiet", b"16"))
+    assert revisions(read_now(stream)) == [16]
+
+
+def test_a_watcher_that_lacks_what_is_compacted_is_cancelled(history: FakeHistory, hub: Hub) -> None:
+    """A new history that begins behind what a watcher was told last may lack events of its: it is told so,
+    and from which revision on a watch may start."""
+    stream = hub.stream()
+    stream.create(WatchCreate(b"a"))
+    stream.create(WatchCreate(b"a", start_revision=13))
+    publish(hub, history, (b"a", b"2"))
+    read_now(stream)
+    for _ in range(3, 16):
+        history.add((b"a", b"v"))
+    history.compact_revision = 4
+    hub.restored()
+    responses = read_all(stream)
+    [cancellation] = [response for response in responses if response.canceled]
+    assert cancellation == WatchResponse(0, 15, canceled=True, compact_revision=4)
+    responses.remove(cancellation)
+    assert revisions(responses) == [13, 14, 15]  # the other lacks nothing
+    assert hub.watcher_count == 1
+
+
+def test_a_watcher_that_had_fallen_behind_goes_on_after_a_snapshot(history: FakeHistory) -> None:
+    """Who was reading the past when the snapshot came reads on where it stood, also in what was read from
+    the old history for others."""
+    hub = Hub(history, revisions_per_read=2)
+    stream, other = hub.stream(), hub.stream()
+    for _ in range(2, 9):
+        publish(hub, history, (b"a", b"v"))
+    stream.create(WatchCreate(b"a", start_revision=2))
+    assert revisions(read_now(stream)) == []
+    responses = read_now(stream)
+    for _ in range(9, 13):
+        history.add((b"a", b"v"))
+    hub.restored()
+    other.create(WatchCreate(b"a", start_revision=2))
+    for reader, got in ((stream, responses), (other, [])):
+        got += read_all(reader)
+        assert revisions(got) == list(range(2, 13))
+
+
+def test_a_snapshot_that_brings_nothing_disturbs_nobody(history: FakeHistory, hub: Hub) -> None:
+    """One at the very revision that was published last."""
+    stream = hub.stream()
+    stream.create(WatchCreate(b"a"))
+    publish(hub, history, (b"a", b"2"))
+    history.compact_revision = 2
+    hub.restored()
+    assert not stream.is_lagging
+    publish(hub, history, (b"a", b"3"))
+    assert revisions(read_now(stream)) == [2, 3]
 
 
 def test_closing_wakes_the_reader() -> None:

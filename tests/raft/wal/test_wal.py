@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from raft.core.types import ORIGIN, Entry, EntryType, HardState, Position
 from raft.filesystem import RealFilesystem
-from raft.wal.record import encode_frame
+from raft.wal.record import Installed, Installing, Malformed, decode_records, encode_frame
 from raft.wal.segment import FORMAT_VERSION, Header, encode_header
 from raft.wal.wal import Recovered, Wal, WalCorrupt, WalFailed, WrongIdentity
 from tests.raft.wal.lossy import Crash, LossyDisk
@@ -210,6 +210,155 @@ GOLDEN = (
     " b467cb48217c0200 0000140000000000 0000010000000000 0000030070757401 0000001800000000"
     " 0000000300000000 0000000700000000 00000001eb0f65b5"
 )
+
+
+def test_golden_bytes_of_a_snapshots_marks() -> None:
+    """Neither does that of the two marks: kind 3, then kind 4 before the entries and the hard state."""
+    disk = LossyDisk(seed=1)
+    wal, _ = open_wal(disk)
+    start = wal.size_bytes
+    wal.write(wal.encode([], Installing(Position(5, 3))))
+    entry = Entry(6, 3, EntryType.NORMAL, b"put")
+    wal.write(wal.encode([(HardState(3, 7, 5), [entry])], Installed(Position(5, 3))))
+    data = disk.read(DIRECTORY / f"{1:016x}.wal")[start : wal.size_bytes]
+    assert data.hex(" ", 8) == GOLDEN_MARKS
+
+
+GOLDEN_MARKS = (
+    "f5b165224a58b791 0000000000000062 00000015efbbb467 98d324df03000000 1000000000000000"
+    " 0500000000000000 03358c3b5bf5b165 224a58b791000000 0000000097000000 4b358c3b5b6aaa2a"
+    " b704000000100000 0000000000050000 0000000000030200 0000140000000000 0000060000000000"
+    " 0000030070757401 0000001800000000 0000000300000000 0000000700000000 00000005cab248fa"
+)
+
+
+# What marks mean.
+
+
+def mark(wal: Wal, what: Installing | Installed, hard_state: HardState | None = None, new=()) -> None:
+    wal.write(wal.encode([(hard_state, new)], what))
+
+
+def test_a_log_marked_for_a_snapshot_stands() -> None:
+    """A mark that a snapshot is being installed takes nothing away, and is found until the snapshot is
+    installed, even if the log goes on in other segments."""
+    disk = LossyDisk()
+    wal, _ = open_wal(disk, segment_bytes=200)
+    wal.save(HardState(1, 2, 3), entries(1, 5))
+    mark(wal, Installing(Position(9, 2)))
+    _, recovered = open_wal(disk, segment_bytes=200)
+    assert recovered == Recovered(HardState(1, 2, 3), ORIGIN, entries(1, 5), None, Position(9, 2))
+    for index in range(6, 9):
+        wal, _ = open_wal(disk, segment_bytes=200)
+        wal.save(None, entries(index, 1, size=200))
+    assert len(disk.contents) > 2
+    _, recovered = open_wal(disk, segment_bytes=200)
+    assert recovered.installing == (9, 2)
+    assert len(recovered.entries) == 8
+
+
+def test_the_last_mark_counts() -> None:
+    """A snapshot that was not installed is forgotten over the next."""
+    disk = LossyDisk()
+    wal, _ = open_wal(disk)
+    mark(wal, Installing(Position(9, 2)))
+    mark(wal, Installing(Position(7, 3)))
+    assert open_wal(disk)[1].installing == (7, 3)
+
+
+@pytest.mark.parametrize("position", [Position(3, 2), Position(5, 2), Position(9, 2)])
+def test_an_installed_snapshot_takes_the_place_of_the_log(position: Position) -> None:
+    """What stands before the mark is gone, whether it ended before the snapshot's position or behind; what
+    stands with it and after it is the log."""
+    disk = LossyDisk()
+    wal, _ = open_wal(disk)
+    wal.save(HardState(1, 2, 0), entries(1, 5))
+    mark(wal, Installing(position))
+    hard_state, new = HardState(2, 0, position.index), entries(position.index + 1, 2, term=2)
+    mark(wal, Installed(position), hard_state)
+    assert wal.last_index == position.index
+    wal, recovered = open_wal(disk)
+    assert recovered == Recovered(hard_state, position, [], None)
+
+    mark(wal, Installed(position), None, new)
+    assert wal.last_index == position.index + 2
+    wal, recovered = open_wal(disk)
+    assert recovered == Recovered(hard_state, position, new, None)
+
+    newer = entries(position.index + 2, 2, term=3)
+    wal.save(None, newer)
+    _, recovered = open_wal(disk)
+    assert recovered == Recovered(hard_state, position, [new[0], *newer], None)
+
+
+def test_a_gap_behind_a_snapshot_is_refused() -> None:
+    """Entries continue the snapshot, no longer the log before it."""
+    wal, _ = open_wal(LossyDisk())
+    wal.save(HardState(1, 2, 0), entries(1, 5))
+    with pytest.raises(ValueError, match="does not continue a log that ends at 9@2"):
+        wal.encode([(None, entries(11, 1, term=2))], Installed(Position(9, 2)))
+    mark(wal, Installed(Position(3, 2)))
+    with pytest.raises(ValueError, match="does not continue a log that ends at 3@2"):
+        wal.save(None, entries(6, 1))
+    wal.save(None, entries(4, 1, term=2))
+
+
+def test_what_a_snapshot_stands_for_can_be_removed() -> None:
+    """Segments before an installed snapshot go as all others do, when all their entries are compacted: the
+    snapshot's position is then in the header of the segment that remains."""
+    disk = LossyDisk()
+    wal, _ = open_wal(disk, segment_bytes=400)
+    for index in range(1, 41):
+        wal.save(HardState(1, 2, index), entries(index, 1))
+    mark(wal, Installing(Position(50, 2)))
+    mark(wal, Installed(Position(50, 2)), HardState(2, 0, 50))
+    for index in range(51, 61):
+        wal.save(None, entries(index, 1, term=2))
+    before = len(disk.contents)
+    wal.compact(50)
+    assert len(disk.contents) < before - 3
+    _, recovered = open_wal(disk, segment_bytes=400)
+    assert recovered.base.index <= 50
+    assert recovered.base.term == 2
+    assert recovered.hard_state == HardState(2, 0, 50)
+    assert recovered.entries == entries(recovered.base.index + 1, 60 - recovered.base.index, term=2)
+    assert recovered.installing is None
+
+
+def test_a_longer_log_before_a_snapshot_goes_when_its_entries_are_compacted() -> None:
+    """A segment is kept as long as it holds an entry beyond what is compacted, replaced or not: what
+    is removed never leaves a hole."""
+    disk = LossyDisk()
+    wal, _ = open_wal(disk, segment_bytes=400)
+    for index in range(1, 41):
+        wal.save(HardState(1, 2, 0), entries(index, 1))
+    mark(wal, Installed(Position(10, 2)), HardState(2, 0, 10), entries(11, 40, term=2))
+    for compacted in (10, 25, 40, 50):
+        wal.compact(compacted)
+        _, recovered = open_wal(disk, segment_bytes=400)
+        assert recovered.base == (10, 2)
+        assert recovered.entries == entries(11, 40, term=2)
+    wal.save(None, entries(51, 1, term=2))
+    wal.compact(50)
+    _, recovered = open_wal(disk, segment_bytes=400)
+    assert recovered.base == (50, 2)
+    assert recovered.entries == entries(51, 1, term=2)
+    assert len(disk.contents) == 1
+
+
+@pytest.mark.parametrize(
+    ("payload", "problem"),
+    [
+        (b"\3\0\0\0\x0f" + bytes(15), "cannot be read"),
+        (b"\4\0\0\0\x11" + bytes(17), "cannot be read"),
+        (b"\4\0\0\0\x10" + bytes(15), "longer than its frame"),
+        (b"\5\0\0\0\0", "kind 5, which this version does not know"),
+    ],
+)
+def test_records_that_mean_nothing_are_refused(payload: bytes, problem: str) -> None:
+    """Bytes whose checksum is right and that no version has written are not guessed at."""
+    with pytest.raises(Malformed, match=problem):
+        list(decode_records(payload))
 
 
 def test_compaction_keeps_what_is_needed(tmp_path: Path) -> None:
