@@ -66,7 +66,7 @@ class Node:
     @classmethod
     async def open(cls, config: ServerConfig) -> Node:
         """Recover what the data directory holds and start to serve; returns when this node
-        can take writes. Raises StartRefused, WalCorrupt, StateFault or OSError."""
+        can take writes. Raises StartRefused, WalCorrupt, WalFailed, StateFault or OSError."""
         node = cls(config)
         node._lock = _lock_directory(config.data_dir)
         try:

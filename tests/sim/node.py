@@ -25,7 +25,7 @@ from raft.core.types import Membership, Position, ReadState
 from raft.driver import Driver, DriverSettings
 from raft.proposals import Proposals
 from raft.restart import Discontinuous, resume
-from raft.wal.wal import Wal, WalCorrupt
+from raft.wal.wal import Wal, WalCorrupt, WalFailed
 from tests.raft.wal.lossy import Crash
 from tests.sim.clock import Handle, SimLoop
 from tests.sim.disk import SimDisk, SimExecutor
@@ -183,7 +183,7 @@ class Node:
         self.tasks = set()
         try:
             self.inside(self._assemble)
-        except OSError as error:
+        except (OSError, WalFailed) as error:
             self.crash(f"cannot start: {error}")
         except (WalCorrupt, Discontinuous, InvariantViolated, StateFault) as error:
             self.sim.oracle.fail("a node starts from whatever a crash left", f"{self}: {error}")
