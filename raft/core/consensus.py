@@ -64,6 +64,7 @@ _HANDLERS: dict[tuple[Role, type], Callable[[Consensus, Any], None]] = {}
 # What is answered, or taken, whatever term it is of.
 _OLD_TERM_HANDLERS: dict[type, Callable[[Consensus, Any], None]] = {}
 _FROM_LEADERS = (AppendEntries, Heartbeat, InstallSnapshot)
+_ANSWERS = (AppendEntriesResponse, HeartbeatResponse, RequestVoteResponse, RequestPreVoteResponse)
 
 
 class Consensus:
@@ -398,9 +399,13 @@ class Consensus:
 
     def _keeps_its_leader(self, message: Message) -> bool:
         """Thesis 4.2.3: who has heard from a leader within the minimum election timeout neither votes
-        nor takes a newer term from a candidate, so a removed or returning server disturbs nobody."""
+        nor takes a newer term from a candidate, so a removed or returning server disturbs nobody. Nor
+        from the answer of a stranger: a removed server may refuse what it was sent long ago."""
         if isinstance(message, RequestVote):
             if message.leadership_transfer:
+                return False
+        elif isinstance(message, _ANSWERS):
+            if message.source in self.membership.members or message.source in self.progress:
                 return False
         elif not isinstance(message, RequestPreVote):
             return False

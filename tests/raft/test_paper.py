@@ -134,6 +134,17 @@ def test_a_stale_leader_steps_down() -> None:
     assert cluster.core(1).current_term == 99
 
 
+def test_the_answer_of_a_removed_server_deposes_nobody() -> None:
+    """A removed server with a newer term refuses an old heartbeat that reaches it late: the leader, which
+    does not know it any more, goes on (thesis 4.2.3; simulation, seed 204407). A member's answer counts."""
+    cluster = Cluster(3)
+    cluster.elect(1)
+    cluster.core(1).step(AppendEntriesResponse(9, 1, 99, False, 0))
+    assert cluster.core(1).role is Role.LEADER
+    cluster.core(1).step(AppendEntriesResponse(3, 1, 99, False, 0))
+    assert cluster.core(1).role is Role.FOLLOWER
+
+
 def test_an_old_message_is_refused_with_the_current_term() -> None:
     """A server rejects a request with a stale term, so that its sender learns of the new one (§5.1)."""
     core, storage = server(hard_state=HardState(7, 0, 0))
