@@ -81,7 +81,7 @@ class Consensus:
         self.voted_for = hard_state.voted_for
         # What was applied was committed, even if the commit index on disk lags behind.
         commit_index = max(hard_state.commit_index, last_applied, storage.first_index - 1)
-        _check_start(storage, commit_index, last_applied)
+        _check_start(storage, hard_state.current_term, commit_index, last_applied)
         self.log = RaftLog(storage, commit_index, last_applied)
         self.memberships = Memberships(last_applied, initial_membership)
         self.memberships.append(self.log.entries(last_applied + 1, storage.last_index + 1))
@@ -124,6 +124,11 @@ class Consensus:
     def membership(self) -> Membership:
         """The latest in the log, committed or not (paper §6)."""
         return self.memberships.latest
+
+    @property
+    def change_under_way(self) -> bool:
+        """Whether a change of members has begun whose final membership is not known to be committed."""
+        return self.memberships.latest_index > self.log.commit_index or self.membership.is_joint
 
     @property
     def peers(self) -> list[int]:
@@ -376,7 +381,7 @@ class Consensus:
             self.transfer_target = NO_MEMBER  # thesis 3.10: it has failed, take proposals again
         if self.office_ticks >= self.config.election_ticks:
             self.office_ticks = 0
-            if self.memberships.latest_index <= self.commit_index and not self.membership.is_joint:
+            if not self.change_under_way:
                 self.drop_departed(told=False)  # that was time enough to hear of it
             if not self._quorum_is_there():
                 # Thesis 6.2: a leader that reaches no quorum steps down, so that clients try elsewhere.
@@ -470,17 +475,17 @@ class Consensus:
         self.send_after_persist(RequestVoteResponse(self.id, message.source, self.current_term, False))
 
 
-def _check_start(storage: LogStorage, commit_index: int, last_applied: int) -> None:
+def _check_start(storage: LogStorage, term: int, commit_index: int, last_applied: int) -> None:
     if commit_index > storage.last_index:
         raise InvariantViolated(
             f"the log ends at {storage.last_index}, but {commit_index} was committed and"
             f" {last_applied} applied: the log has lost entries it had promised to keep"
         )
     last_term = storage.term(storage.last_index)
-    if last_term > storage.initial_state()[0].current_term:
+    if last_term > term:
         raise InvariantViolated(
             f"the log ends with an entry of term {last_term}, but the server is only in term"
-            f" {storage.initial_state()[0].current_term}: the log has lost a term it had promised to remember"
+            f" {term}: the log has lost a term it had promised to remember"
         )
     if last_applied < storage.first_index - 1:
         raise InvariantViolated(

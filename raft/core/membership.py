@@ -144,7 +144,7 @@ def propose(c: Consensus, changes: Sequence[Change], context: bytes) -> int:
     target = _target(c, changes)
     if c.transfer_target:
         raise MembershipRefused("leadership is being transferred: expected no change of members meanwhile")
-    if c.memberships.latest_index > c.commit_index or c.membership.is_joint:
+    if c.change_under_way:
         raise MembershipRefused("another change of members is under way: expected one at a time")
     if not c.committed_in_own_term():
         # Ongaro 2015: until then this leader may not know which membership is the latest committed.

@@ -74,6 +74,8 @@ class SimDisk(LossyDisk):
         self._read_to[content] = (marker, offset)
 
     def _replay(self, frame: Frame) -> None:
+        """What ``raft.wal.recovery`` does with a frame, said once more on purpose: the shadow judges
+        what that code recovers, so it must not share its mistakes."""
         shadow = self.shadow
         for record in decode_records(frame.payload):
             if isinstance(record, HardState):

@@ -144,7 +144,7 @@ class Simulation:
         if leader is None:
             return "there is a leader", str([(str(n), n.core.role, n.core.current_term) for n in self._up])
         core = leader.core
-        if core.membership.is_joint or core.memberships.latest_index > core.commit_index:
+        if core.change_under_way:
             return "a change of members ends", str(core.membership)
         if leader.member not in core.membership.voters:
             return "the leader is a voter", str(core.membership)
