@@ -124,7 +124,7 @@ class Node:
         machine, data_dir = self._machine, self.config.data_dir
         # A new state knows no membership, nor does an early one of a single member.
         founders = Membership(frozenset({self.member_id}))
-        membership = decode(machine.membership)[0] if machine.membership else founders
+        membership = decode(machine.membership) if machine.membership else founders
         try:
             return resume(wal, recovered, Position(*machine.applied), membership)
         except Discontinuous as error:

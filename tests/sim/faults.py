@@ -266,7 +266,7 @@ class Nemesis:
             if all(change.member != other.member for other in changes):
                 changes.append(change)
         self._sim.trace("%s is asked to change members: %s", leader, changes)
-        self._ask(leader, lambda: leader.driver.propose_membership(changes, b"context"))
+        self._ask(leader, lambda: leader.driver.propose_membership(changes, b"at %f" % self._sim.queue.now))
         if rng.random() < 0.3:
             # Before others have heard of it, or those that it removes.
             away = {leader.member} if rng.random() < 0.5 else {change.member for change in changes}

@@ -195,7 +195,7 @@ class Node:
         )
         sim.oracle.recovered(self, recovered)
         self.machine = machine = ObservedMachine(self)
-        membership = decode(machine.membership)[0] if machine.membership else self.founders
+        membership = decode(machine.membership) if machine.membership else self.founders
         storage = resume(wal, recovered, Position(*machine.applied), membership)
         config = Config(
             id=self.member,
