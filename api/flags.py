@@ -137,6 +137,10 @@ def _inert_options(command: F) -> F:
     return command
 
 
+def _is_switch(option: click.Parameter) -> bool:
+    return option.type is click.BOOL
+
+
 def _kind(option: click.Parameter) -> Kind:
     if option.type is _URLS:
         return Kind.LIST
@@ -144,7 +148,7 @@ def _kind(option: click.Parameter) -> Kind:
         return Kind.DURATION
     if option.type is click.INT:
         return Kind.INTEGER
-    return Kind.BOOLEAN if option.type is click.BOOL else Kind.TEXT
+    return Kind.BOOLEAN if _is_switch(option) else Kind.TEXT
 
 
 def _key(option: click.Parameter) -> str:
@@ -279,11 +283,15 @@ def main(argv: list[str]) -> int:
 
 
 def two_dashes(argv: list[str]) -> list[str]:
-    """Flags with one dash as Go programs take them, ``-name n1``, with two."""
-    known = {flag for option in serve.params for flag in option.opts}
-    end = argv.index("--") if "--" in argv else len(argv)
-    changed = [f"-{one}" if f"-{one.partition('=')[0]}" in known else one for one in argv[:end]]
-    return changed + argv[end:]
+    """The arguments with two dashes where flags have one, ``-name n1``, as Go programs take them."""
+    waiting = {flag for option in serve.params if not _is_switch(option) for flag in option.opts}
+    changed: list[str] = []
+    for number, one in enumerate(argv):
+        if one == "--":
+            return changed + argv[number:]
+        is_value = bool(changed) and changed[-1] in waiting
+        changed.append(f"-{one}" if not is_value and re.match(r"-[a-z][a-z0-9-]", one) else one)
+    return changed
 
 
 def configuration(context: click.Context) -> ServerConfig:
