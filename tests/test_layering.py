@@ -51,7 +51,12 @@ def test_imports_point_one_way(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("library", "home"),
-    [("lmdb", "kvstate/lmdb_store.py"), ("uvloop", "api/server.py"), ("msgpack", None)],
+    [
+        ("lmdb", "kvstate/lmdb_store.py"),
+        ("uvloop", "api/server.py"),
+        ("yaml", "api/config_file.py"),
+        ("msgpack", None),
+    ],
 )
 def test_libraries_have_one_home(library: str, home: str | None) -> None:
     """What stores, and what drives the loop, is known in one place."""
