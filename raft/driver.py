@@ -75,8 +75,9 @@ class StateMachine(Protocol):
     def freeze(self) -> None: ...
     def write_frozen(self) -> None: ...
     def release_frozen(self) -> None: ...
-    def restore(self, snapshot: Any) -> None:
-        """Go on from a state that ``StagedSnapshot.install`` has made durable."""
+    def restore(self, open_store: Callable[[], Any]) -> None:
+        """Go on from a state that ``StagedSnapshot.install`` has made durable: close the old one, then
+        open it (``StagedSnapshot.open``)."""
 
 
 class StagedSnapshot(Protocol):
@@ -84,6 +85,12 @@ class StagedSnapshot(Protocol):
 
     def install(self) -> None:
         """On a thread: make it the durable state, all or nothing."""
+
+    def open(self) -> Any:
+        """What the state machine goes on from, once it is installed."""
+
+    def discard(self) -> None:
+        """Nobody wants it: free what it takes up. Must not block."""
 
 
 class Transport(Protocol):
@@ -239,6 +246,8 @@ class Driver:
 
     def receive_snapshot(self, message: InstallSnapshot, staged: StagedSnapshot) -> None:
         """A peer's snapshot arrived, with all of its content."""
+        if (older := self._staged.get(message.snapshot.position)) is not None:
+            older.discard()
         self._staged[message.snapshot.position] = staged
         self.receive(message)
 
@@ -423,7 +432,8 @@ class Driver:
     def _drop_unwanted_snapshots(self) -> None:
         """The core has seen all that arrived, and took what it wanted."""
         wanted = {ready.snapshot.position for ready in self._unsaved if ready.snapshot is not None}
-        self._staged = {position: one for position, one in self._staged.items() if position in wanted}
+        for position in [one for one in self._staged if one not in wanted]:
+            self._staged.pop(position).discard()
 
     def _replace_state(self, staged: StagedSnapshot) -> None:
         """The log is marked. A flush under way must end first: it is of the old state."""
@@ -439,7 +449,7 @@ class Driver:
         ready = self._installing
         assert ready is not None
         assert ready.snapshot is not None
-        self._machine.restore(staged)
+        self._machine.restore(staged.open)
         if self._machine.durable_applied != ready.snapshot.position:
             raise InvariantViolated(
                 f"the snapshot said to be at {ready.snapshot.position} has the state of"

@@ -103,9 +103,9 @@ class Recorder:
     def release_frozen(self) -> None:
         self.durable_applied = self.frozen
 
-    def restore(self, snapshot: Staged) -> None:
+    def restore(self, open_store: Callable[[], Position]) -> None:
         self.story.append("machine restored")
-        self.index, self.term = self.durable_applied = snapshot.state
+        self.index, self.term = self.durable_applied = open_store()
         self.pending_bytes = 0
 
 
@@ -120,6 +120,7 @@ class Staged:
         self.gate.set()
         self.begun = threading.Event()
         self.thread = ""
+        self.is_discarded = False
         self.marked: Position | None = None  # what the log said when the installation began
 
     def install(self) -> None:
@@ -128,6 +129,12 @@ class Staged:
         self.begun.set()
         assert self.gate.wait(10)
         self.story.append("state installed")
+
+    def open(self) -> Position:
+        return self.state
+
+    def discard(self) -> None:
+        self.is_discarded = True
 
 
 class Wire:

@@ -47,6 +47,12 @@ class Staged:
         self._node.disk.step("install")
         self._node.store = self.store
 
+    def open(self) -> MemoryStore:
+        return self.store
+
+    def discard(self) -> None:
+        pass
+
 
 class ObservedCore(Consensus):
     """The real core; the simulation looks at what it does with a write that is done, and with reads."""
@@ -87,9 +93,6 @@ class ObservedMachine(StateMachine):
         super().apply_membership(index, term, membership)
         result = ApplyResult(None, None, (), self.revision)
         self._node.sim.oracle.applied(self._node, index, term, membership, result)
-
-    def restore(self, snapshot: Staged) -> None:  # type: ignore[override]  # the driver hands it through
-        super().restore(snapshot.store)
 
 
 class Node:
