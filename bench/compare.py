@@ -22,7 +22,8 @@ from bench import report
 from bench.clusters import Side, both
 from bench.load import WORKS, WORKS_OF_ONE_NODE, Run, Work, fill, measure
 
-QUICK_ROUNDS, QUICK_SECONDS = 2, 2
+PAIRS, SECONDS = 5, 5
+QUICK_PAIRS, QUICK_SECONDS = 2, 2
 MEASURE_ATTEMPTS = 3
 
 
@@ -56,14 +57,14 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only", default="", metavar="TEXT", help="rows with it in their name: 'put 64', 'txn'"
     )
-    parser.add_argument("--rounds", type=int, default=5, help="pairs of runs per row")
-    parser.add_argument("--seconds", type=int, default=5, help="length of one run")
-    parser.add_argument("--quick", action="store_true", help="two pairs of two seconds: for a first look")
+    parser.add_argument("--rounds", type=int, help=f"pairs of runs per row ({PAIRS})")
+    parser.add_argument("--seconds", type=int, help=f"length of one run ({SECONDS})")
+    parser.add_argument("--quick", action="store_true", help="for a first look: 2 pairs of 2 s")
     parser.add_argument("--heartbeat-interval", type=int, default=100, metavar="MS")
     parser.add_argument("--election-timeout", type=int, default=1000, metavar="MS")
     options = parser.parse_args()
-    if options.quick:
-        options.rounds, options.seconds = QUICK_ROUNDS, QUICK_SECONDS
+    options.rounds = options.rounds or (QUICK_PAIRS if options.quick else PAIRS)
+    options.seconds = options.seconds or (QUICK_SECONDS if options.quick else SECONDS)
     return options
 
 

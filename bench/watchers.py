@@ -31,6 +31,7 @@ MARK = b'"mod_revision"'
 PREFIX = b"watched/"
 PREFIX_END = b"watched0"
 TIMED_VALUE = re.compile(rb'"value":"([A-Za-z0-9+/=]+)"')
+CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 SAMPLE = 100
 RECEIVE_BYTES = 16_384  # from 128 KiB on, malloc maps and unmaps memory for each
 START_SECONDS = 60.0
@@ -45,6 +46,24 @@ class Watched(NamedTuple):
     client_cpu: float  # cores that the load generator itself used
 
 
+class Events:
+    """The number of events in a stream that comes in pieces cut anywhere."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+        self.tail = b""  # the beginning of a mark, perhaps, that goes on in what comes next
+
+    def count(self, data: bytes) -> int:
+        """How many marks are complete with ``data``."""
+        if self.tail:
+            data = self.tail + data
+        found = data.count(MARK)
+        self.seen += found
+        # A mark has no line feed, and an answer ends in one.
+        self.tail = b"" if data.endswith(b"\n") else data[1 - len(MARK) :]
+        return found
+
+
 class Watcher:
     """A stream, of which only the number of events is known."""
 
@@ -52,8 +71,7 @@ class Watcher:
         self.socket = socket.create_connection(("127.0.0.1", server.port))
         self.url = server.url
         self.timed = timed
-        self.events = 0
-        self.tail = b""  # the beginning of something that may go on in what comes next
+        self.events = Events()
         body = b'{"create_request":{"key":"%s","range_end":"%s"}}' % (
             base64.b64encode(PREFIX),
             base64.b64encode(PREFIX_END),
@@ -62,23 +80,13 @@ class Watcher:
 
     def wait_until_created(self) -> None:
         self.socket.settimeout(START_SECONDS)
-        while b'"created":true' not in self.tail or not self.tail.endswith(b"\n"):
-            data = self.socket.recv(65536)
-            if not data or not self.tail.startswith(b"HTTP/1.1 200"[: len(self.tail)]):
-                raise SystemExit(f"{self.url} refused a watch: {self.tail + data!r}")
-            self.tail += data
-        self.tail = b""
+        answer = b""
+        while b'"created":true' not in answer or not answer.endswith(b"\n"):
+            data = self.socket.recv(RECEIVE_BYTES)
+            answer += data
+            if not data or not answer.startswith(b"HTTP/1.1 200"):
+                raise SystemExit(f"{self.url} refused a watch: {answer!r}")
         self.socket.setblocking(False)
-
-    def count(self, data: bytes) -> int:
-        """The events that are complete up to their mark with ``data``."""
-        if self.tail:
-            data = self.tail + data
-        found = data.count(MARK)
-        self.events += found
-        # An answer ends in a line feed. Otherwise the mark may be cut, anywhere in its length.
-        self.tail = b"" if data.endswith(b"\n") else data[1 - len(MARK) :]
-        return found
 
 
 class Writer:
@@ -89,6 +97,7 @@ class Writer:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.port, self.url = server.port, server.url
         self.idle = True
+        self.answer = b""
 
     def put(self, number: int) -> None:
         """A value that begins with the time."""
@@ -99,10 +108,14 @@ class Writer:
         self.idle = False
 
     def receive(self) -> None:
-        data = self.socket.recv(65536)
-        if not data.startswith(b"HTTP/1.1 200"):
-            raise SystemExit(f"{self.url} answered a put with {data!r}")
-        self.idle = True
+        data = self.socket.recv(RECEIVE_BYTES)
+        self.answer += data
+        if not data or not self.answer.startswith(b"HTTP/1.1 200"):
+            raise SystemExit(f"{self.url} answered a put with {self.answer!r}")
+        head, _, body = self.answer.partition(b"\r\n\r\n")
+        length = CONTENT_LENGTH.search(head + b"\r\n")
+        if length is not None and len(body) == int(length[1]):
+            self.idle, self.answer = True, b""
 
 
 def http_request(port: int, path: str, body: bytes) -> bytes:
@@ -154,18 +167,18 @@ def _load(
             data = stream.socket.recv(RECEIVE_BYTES)
             if not data:
                 raise SystemExit(f"{stream.url} ended a watch")
-            delivered += stream.count(data)
+            delivered += stream.events.count(data)
             if stream.timed:
                 arrived = time.monotonic()
                 latencies += [arrived - put for put in times(data)]
     last = time.monotonic()
     epoll.close()
     used = (time.process_time() - cpu) / (last - start)
-    wrong = [stream for stream in streams if stream.events != sent]
+    wrong = [stream for stream in streams if stream.events.seen != sent]
     if wrong:
         raise SystemExit(
             f"{len(wrong)} of {len(streams)} watchers did not get {sent} events:"
-            f" {wrong[0].url} sent one of them {wrong[0].events}"
+            f" {wrong[0].url} sent one of them {wrong[0].events.seen}"
         )
     cuts = statistics.quantiles([1000 * latency for latency in latencies], n=100)
     return Watched(delivered / (last - start), cuts[49], cuts[98], resident(), used)
