@@ -80,6 +80,8 @@ class Members:
         self._peers = peers
         self._timeout = timeout
         self._one_at_a_time = asyncio.Lock()
+        # The last membership for which is_learner was worked out: it is asked for every request.
+        self._looked_at: tuple[bytes, bool] = (b"", False)
         self._operations: dict[str, Callable[..., Awaitable[None]]] = {
             "add": self._add,
             "remove": self._remove,
@@ -96,7 +98,11 @@ class Members:
 
     @property
     def is_learner(self) -> bool:
-        return self._driver.core.id in self.applied.learners
+        """Whether this member is one."""
+        data = self._machine.membership
+        if data is not self._looked_at[0]:
+            self._looked_at = data, bool(data) and self._driver.core.id in decode(data).learners
+        return self._looked_at[1]
 
     def listed(self) -> tuple[Member, ...]:
         return members_of(self.applied)

@@ -41,10 +41,9 @@ from typing import IO, TypeVar
 import aiohttp
 from aiohttp import web
 
+from raft import codec
 from raft.core.errors import InvariantViolated
-from raft.core.membership import decode, encode
 from raft.core.messages import InstallSnapshot
-from raft.core.types import Position, SnapshotMeta
 from raft.snapshots import Copies, Copy, SnapshotSource, StandsFor, clear, meta_of, remove
 
 log = logging.getLogger(__name__)
@@ -568,23 +567,18 @@ class _Incoming:
 
 def encode_message(message: InstallSnapshot) -> str:
     """For a header."""
-    position, membership = message.snapshot
-    numbers = (message.source, message.target, message.term, *position)
-    packed = b"".join(number.to_bytes(8, "big") for number in numbers) + encode(membership, b"")
-    return base64.b64encode(packed).decode()
+    return base64.b64encode(codec.encode([message])).decode()
 
 
 def decode_message(header: str) -> InstallSnapshot:
     """Raises ValueError."""
     try:
-        packed = base64.b64decode(header, validate=True)
-        source, target, term, index, at_term = (
-            int.from_bytes(packed[n : n + 8], "big") for n in range(0, 40, 8)
-        )
-        membership, _ = decode(packed[40:])
-    except (binascii.Error, InvariantViolated) as error:
+        messages = codec.decode(base64.b64decode(header, validate=True))
+    except (binascii.Error, codec.Malformed) as error:
         raise ValueError(str(error)) from error
-    return InstallSnapshot(source, target, term, SnapshotMeta(Position(index, at_term), membership))
+    if len(messages) != 1 or not isinstance(messages[0], InstallSnapshot):
+        raise ValueError("the header holds no InstallSnapshot")
+    return messages[0]
 
 
 def _read_at(path: Path, offset: int) -> bytes:

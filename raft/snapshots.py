@@ -144,7 +144,7 @@ class Copies:
 def meta_of(path: Path, stands_for: StandsFor) -> SnapshotMeta:
     """What the state in a file stands for, in consensus's terms."""
     (index, term), membership = stands_for(path)
-    return SnapshotMeta(Position(index, term), decode(membership)[0])
+    return SnapshotMeta(Position(index, term), decode(membership))
 
 
 def clear(directory: Path, prefix: str) -> None:
