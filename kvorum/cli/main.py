@@ -31,6 +31,8 @@ _COMMANDS = {
     "watch": ("kvorum.cli.watch:watch", "Watch keys and print their changes."),
     "compaction": ("kvorum.cli.kv:compaction", "Forget all history before a revision."),
     "endpoint": ("kvorum.cli.endpoint:endpoint", "Ask endpoints how they are."),
+    "member": ("kvorum.cli.member:member", "See and change who belongs to the cluster."),
+    "move-leader": ("kvorum.cli.member:move_leader", "Make another member the leader."),
     "serve": ("kvorum.cli.server:serve", "Run a server."),
     "version": ("kvorum.cli.main:version", "Print the version."),
 }
