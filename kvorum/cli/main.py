@@ -134,9 +134,9 @@ def _global_options() -> list[click.Option]:
 def run(arguments: list[str]) -> int:
     """Run a command line; errors are one line on stderr."""
     try:
-        cli.main(hoisted(arguments), prog_name="kvorum", standalone_mode=False)
-    except click.exceptions.Exit as finished:
-        return finished.exit_code
+        # Commands return nothing; what comes back is the code of one that ended by Context.exit.
+        code: int | None = cli.main(hoisted(arguments), prog_name="kvorum", standalone_mode=False)
+        return code or 0
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help() if error.ctx else "", err=True)
         return EXIT_BAD_ARGUMENTS
@@ -153,7 +153,6 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader has gone; there is nobody to tell
         return EXIT_ERROR
-    return 0
 
 
 def _fail(message: str, code: int) -> int:
