@@ -33,6 +33,7 @@ _COMMANDS = {
     "endpoint": ("kvorum.cli.endpoint:endpoint", "Ask endpoints how they are."),
     "member": ("kvorum.cli.member:member", "See and change who belongs to the cluster."),
     "move-leader": ("kvorum.cli.member:move_leader", "Make another member the leader."),
+    "cluster": ("kvorum.cli.cluster:cluster", "Run a whole cluster on this machine, for development."),
     "serve": ("kvorum.cli.server:serve", "Run a server."),
     "version": ("kvorum.cli.main:version", "Print the version."),
 }
