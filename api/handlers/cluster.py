@@ -1,4 +1,4 @@
-"""etcdserverpb.Cluster: the list of members."""
+"""etcdserverpb.Cluster: the members, and changes of them."""
 
 from __future__ import annotations
 
@@ -13,4 +13,32 @@ async def member_list(service: Service, encoder: Encoder, body: bytes) -> bytes:
     return encoder.member_list(members, service.raft_term)
 
 
-UNARY = {"/v3/cluster/member/list": member_list}
+async def member_add(service: Service, encoder: Encoder, body: bytes) -> bytes:
+    request = requests.decode_member_add(body)
+    member, members = await service.member_add(request.peer_urls, is_learner=request.is_learner)
+    return encoder.member_add(member, members, service.raft_term)
+
+
+async def member_remove(service: Service, encoder: Encoder, body: bytes) -> bytes:
+    members = await service.member_remove(requests.decode_member_id(body))
+    return encoder.member_remove(members, service.raft_term)
+
+
+async def member_update(service: Service, encoder: Encoder, body: bytes) -> bytes:
+    request = requests.decode_member_update(body)
+    members = await service.member_update(request.id, request.peer_urls)
+    return encoder.member_update(members, service.raft_term)
+
+
+async def member_promote(service: Service, encoder: Encoder, body: bytes) -> bytes:
+    members = await service.member_promote(requests.decode_member_id(body))
+    return encoder.member_promote(members, service.raft_term)
+
+
+UNARY = {
+    "/v3/cluster/member/list": member_list,
+    "/v3/cluster/member/add": member_add,
+    "/v3/cluster/member/remove": member_remove,
+    "/v3/cluster/member/update": member_update,
+    "/v3/cluster/member/promote": member_promote,
+}

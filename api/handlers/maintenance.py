@@ -1,4 +1,4 @@
-"""etcdserverpb.Maintenance: status, hash, hashkv."""
+"""etcdserverpb.Maintenance: status, hash, hashkv, moving the leader."""
 
 from __future__ import annotations
 
@@ -22,8 +22,14 @@ async def hash_kv(service: Service, encoder: Encoder, body: bytes) -> bytes:
     return encoder.hash_kv(value, compact_revision, service.revision, service.raft_term)
 
 
+async def move_leader(service: Service, encoder: Encoder, body: bytes) -> bytes:
+    await service.move_leader(requests.decode_move_leader(body))
+    return encoder.move_leader()
+
+
 UNARY = {
     "/v3/maintenance/status": status,
     "/v3/maintenance/hash": hash_,
     "/v3/maintenance/hashkv": hash_kv,
+    "/v3/maintenance/transfer-leadership": move_leader,
 }

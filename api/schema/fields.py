@@ -16,6 +16,7 @@ from api.schema.go_json import GoNumber, go_quote, parse_scalar
 
 _INTEGER = re.compile(r"-?\d+")
 _INT64 = (-(1 << 63), (1 << 63) - 1)
+_UINT64 = (0, (1 << 64) - 1)
 _INT32 = (-(1 << 31), (1 << 31) - 1)
 
 
@@ -77,11 +78,20 @@ def read_bytes(value: Any) -> bytes:
 
 
 def read_int64(value: Any) -> int:
+    return _integer64(value, "int64", _INT64)
+
+
+def read_uint64(value: Any) -> int:
+    return _integer64(value, "uint64", _UINT64)
+
+
+def _integer64(value: Any, go_type: str, limits: tuple[int, int]) -> int:
+    """64 bits may also come as a string, since JavaScript's numbers do not hold as many."""
     if isinstance(value, str) and not isinstance(value, GoNumber):
         value = parse_scalar(value)
         if value is None:
             return 0
-    return _integer(value, "int64", _INT64)
+    return _integer(value, go_type, limits)
 
 
 def _integer(value: Any, go_type: str, limits: tuple[int, int]) -> int:
@@ -105,6 +115,14 @@ def _to_integer(text: str) -> int | None:
         power = int(exponent) if len(exponent) <= 3 else 100
         return int(mantissa) * int(10 ** min(power, 20))
     return None
+
+
+def read_string(value: Any) -> str:
+    if value is None:
+        return ""  # in a list; as a field it would be absent
+    if isinstance(value, str) and not isinstance(value, GoNumber):
+        return value
+    raise mismatch(value, "string")
 
 
 def read_bool(value: Any) -> bool:

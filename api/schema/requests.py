@@ -14,7 +14,17 @@ import orjson
 
 from api.errors import BadRequest
 from api.schema import base64_go, go_json
-from api.schema.fields import Field, Message, enum_reader, read_bool, read_bytes, read_int64, repeated
+from api.schema.fields import (
+    Field,
+    Message,
+    enum_reader,
+    read_bool,
+    read_bytes,
+    read_int64,
+    read_string,
+    read_uint64,
+    repeated,
+)
 from kvstate.commands import (
     Compact,
     Compare,
@@ -97,6 +107,22 @@ _WATCH_CANCEL = Message(Field("watch_id", read_int64))
 _EMPTY = Message()
 _HASH_KV = Message(Field("revision", read_int64))
 _MEMBER_LIST = Message(Field("linearizable", read_bool))
+_MEMBER_ADD = Message(Field("peerURLs", repeated(read_string)), Field("isLearner", read_bool))
+_MEMBER = Message(Field("ID", read_uint64))  # remove and promote
+_MEMBER_UPDATE = Message(Field("ID", read_uint64), Field("peerURLs", repeated(read_string)))
+_MOVE_LEADER = Message(Field("targetID", read_uint64))
+
+
+@dataclass(frozen=True, slots=True)
+class MemberAdd:
+    peer_urls: tuple[str, ...]
+    is_learner: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MemberUpdate:
+    id: int
+    peer_urls: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +181,24 @@ def decode_member_list(body: bytes) -> bool:
     return _decode(body, lambda value: bool(_MEMBER_LIST.read(value).get("linearizable", False)))
 
 
+def decode_member_add(body: bytes) -> MemberAdd:
+    return _decode(body, _member_add)
+
+
+def decode_member_id(body: bytes) -> int:
+    """The member to be removed or promoted; 0 if none is named, and nobody has that id."""
+    return _decode(body, lambda value: int(_MEMBER.read(value).get("ID", 0)))
+
+
+def decode_member_update(body: bytes) -> MemberUpdate:
+    return _decode(body, _member_update)
+
+
+def decode_move_leader(body: bytes) -> int:
+    """The member to become leader."""
+    return _decode(body, lambda value: int(_MOVE_LEADER.read(value).get("targetID", 0)))
+
+
 def decode_empty(body: bytes) -> None:
     """A request without fields; only its form can be wrong."""
     _decode(body, _EMPTY.read)
@@ -182,6 +226,16 @@ def _put(value: Any) -> Put:
 
 def _delete_range(value: Any) -> DeleteRange:
     return DeleteRange(**_DELETE_RANGE.read(value))
+
+
+def _member_add(value: Any) -> MemberAdd:
+    fields = _MEMBER_ADD.read(value)
+    return MemberAdd(tuple(fields.get("peerURLs", ())), fields.get("isLearner", False))
+
+
+def _member_update(value: Any) -> MemberUpdate:
+    fields = _MEMBER_UPDATE.read(value)
+    return MemberUpdate(fields.get("ID", 0), tuple(fields.get("peerURLs", ())))
 
 
 def _compare(value: Any) -> Compare:

@@ -70,8 +70,16 @@ class Encoder:
         return b"".join((self._start(revision, raft_term), hash_piece, compact, b"}"))
 
     def member_list(self, members: Iterable[Member], raft_term: int) -> bytes:
-        encoded = b",".join(_member(member) for member in members)
-        return b"".join((self._start(0, raft_term), b',"members":[', encoded, b"]}"))
+        return b"".join((self._start(0, raft_term), _members(members), b"}"))
+
+    member_remove = member_update = member_promote = member_list
+
+    def member_add(self, member: Member, members: Iterable[Member], raft_term: int) -> bytes:
+        added = b',"member":' + _member(member)
+        return b"".join((self._start(0, raft_term), added, _members(members), b"}"))
+
+    def move_leader(self) -> bytes:
+        return b"{}"  # etcd never fills its header
 
     def watch(self, response: WatchResponse, raft_term: int, max_bytes: int) -> list[bytes]:
         """The frames of one watch response: one, unless its watcher allows fragments and its
@@ -201,6 +209,11 @@ def _fragments(events: Sequence[bytes], max_bytes: int) -> list[list[bytes]]:
         groups[-1].append(event)
         size += len(event)
     return groups
+
+
+def _members(members: Iterable[Member]) -> bytes:
+    encoded = [_member(member) for member in members]
+    return b',"members":[%s]' % b",".join(encoded) if encoded else b""
 
 
 def _member(member: Member) -> bytes:

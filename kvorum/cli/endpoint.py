@@ -1,4 +1,4 @@
-"""endpoint health and endpoint status."""
+"""endpoint health, endpoint status and endpoint hashkv."""
 
 from __future__ import annotations
 
@@ -180,6 +180,42 @@ def _status_fields(address: str, status: dict[str, Any]) -> list[str]:
         f'"Endpoint" : {output.go_quoted(address.encode())}',
         "",
     ]
+
+
+@endpoint.command()
+@_cluster
+@click.option("--rev", default=0, help="The revision up to which history is hashed; 0 is the latest.")
+def hashkv(rev: int) -> None:
+    """The hash of each endpoint's history: members that have the same data have the same.
+
+    Only at a revision that all have reached, and with the same compact revision, does it compare.
+    """
+    settings = current()
+    found, last_error = [], ""
+    for address in settings.endpoints:
+        try:
+            with settings.gateway(address) as gateway:
+                found.append((address, gateway.call("/v3/maintenance/hashkv", {"revision": str(rev)})))
+        except KvorumError as error:
+            print(f"Failed to get the hash of endpoint {address} ({error})", file=sys.stderr)
+            last_error = str(error)
+    _show_hashes(found, settings)
+    if last_error:
+        raise Failure(last_error)
+
+
+def _show_hashes(found: list[tuple[str, dict[str, Any]]], settings: Settings) -> None:
+    if settings.write_out == "json":
+        output.write_json([{"Endpoint": address, "HashKV": output.as_go(one)} for address, one in found])
+    elif settings.write_out == "fields":
+        for address, one in found:
+            shown = [f'"Endpoint" : {output.go_quoted(address.encode())}', f'"Hash" : {one.get("hash", 0)}']
+            output.write_lines([*output.header_fields(one["header"]), *shown, ""])
+    elif settings.write_out == "table":
+        rows = [(address, str(one.get("hash", 0))) for address, one in found]
+        output.write(output.table(("ENDPOINT", "HASH"), rows))
+    else:
+        output.write_lines([f"{address}, {one.get('hash', 0)}" for address, one in found])
 
 
 def human_bytes(count: int) -> str:

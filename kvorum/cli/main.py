@@ -31,6 +31,9 @@ _COMMANDS = {
     "watch": ("kvorum.cli.watch:watch", "Watch keys and print their changes."),
     "compaction": ("kvorum.cli.kv:compaction", "Forget all history before a revision."),
     "endpoint": ("kvorum.cli.endpoint:endpoint", "Ask endpoints how they are."),
+    "member": ("kvorum.cli.member:member", "See and change who belongs to the cluster."),
+    "move-leader": ("kvorum.cli.member:move_leader", "Make another member the leader."),
+    "cluster": ("kvorum.cli.cluster:cluster", "Run a whole cluster on this machine, for development."),
     "serve": ("kvorum.cli.server:serve", "Run a server."),
     "version": ("kvorum.cli.main:version", "Print the version."),
 }
@@ -132,9 +135,9 @@ def _global_options() -> list[click.Option]:
 def run(arguments: list[str]) -> int:
     """Run a command line; errors are one line on stderr."""
     try:
-        cli.main(hoisted(arguments), prog_name="kvorum", standalone_mode=False)
-    except click.exceptions.Exit as finished:
-        return finished.exit_code
+        # Commands return nothing; what comes back is the code of one that ended by Context.exit.
+        code: int | None = cli.main(hoisted(arguments), prog_name="kvorum", standalone_mode=False)
+        return code or 0
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help() if error.ctx else "", err=True)
         return EXIT_BAD_ARGUMENTS
@@ -151,7 +154,6 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader has gone; there is nobody to tell
         return EXIT_ERROR
-    return 0
 
 
 def _fail(message: str, code: int) -> int:

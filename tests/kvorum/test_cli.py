@@ -270,6 +270,21 @@ def test_no_server_is_one_clear_sentence() -> None:
     assert ran.stdout == ""
 
 
+def test_the_status_of_a_silent_endpoint_is_a_failure(kvorum_server: Server) -> None:
+    """Those that answer are shown, and the exit code says that one did not."""
+    endpoints = f"127.0.0.1:{free_port()},127.0.0.1:{kvorum_server.port}"
+    ran = subprocess.run(
+        [*KVORUM, "--endpoints", endpoints, "endpoint", "status"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("Failed to get the status of endpoint 127.0.0.1:")
+    assert ran.stdout.startswith(f"127.0.0.1:{kvorum_server.port}, ")
+
+
 def test_another_endpoint_is_tried(kvorum_server: Server) -> None:
     """With several endpoints the first that answers is used."""
     endpoints = f"127.0.0.1:{free_port()},127.0.0.1:{kvorum_server.port}"
