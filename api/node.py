@@ -18,7 +18,7 @@ import random
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from api.bootstrap import Origin, StartRefused, check_name, from_data, from_flags
 from api.config import ServerConfig
@@ -99,6 +99,10 @@ class Node:
     def cluster_id(self) -> int:
         return self._origin.cluster_id
 
+    async def hand_over(self) -> None:
+        """If this node leads, let another: requests go on being answered here meanwhile."""
+        await self._driver.hand_over()
+
     async def stop(self) -> None:
         """Let another member lead, finish what is under way, make it durable, release the data directory."""
         if self._publishing is not None:
@@ -106,7 +110,7 @@ class Node:
         if self._progress is not None:
             self._progress.cancel()
         self._scrubber.stop()
-        await self._driver.hand_over()
+        await self.hand_over()
         try:
             await self._driver.stop()
         finally:
@@ -206,12 +210,11 @@ class Node:
         patience = 2 * self.config.election_timeout / 1000 if self._machine.applied[0] else None
         deadline = None if patience is None else loop.time() + patience
         while True:
-            rest = (
-                _REMIND_SECONDS
-                if deadline is None
-                else max(0.0, min(_REMIND_SECONDS, deadline - loop.time()))
-            )
-            await asyncio.wait({publishing, self.failed}, timeout=rest, return_when=asyncio.FIRST_COMPLETED)
+            rest = _REMIND_SECONDS
+            if deadline is not None:
+                rest = max(0.0, min(rest, deadline - loop.time()))
+            waiting: set[asyncio.Future[Any]] = {publishing, self.failed}
+            await asyncio.wait(waiting, timeout=rest, return_when=asyncio.FIRST_COMPLETED)
             if self.failed.done():
                 error = self.failed.result()
                 if isinstance(error, StartRefused | Removed):

@@ -9,18 +9,20 @@ import asyncio
 import logging
 import shutil
 import signal
+import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import uvloop
 from aiohttp import web
 
-from api.config import ServerConfig, is_loopback, listen_address
+from api.config import ServerConfig, is_loopback, listen_address, peer_address
 from api.fast_lane import FastLane
 from api.handlers import ROUTES
 from api.http import Context, Dispatcher
-from api.node import Node, StartRefused
+from api.node import Node, Removed, StartRefused
 from api.schema.responses import Encoder
 from kvstate.errors import StateFault
 from raft.core.errors import InvariantViolated
@@ -43,28 +45,64 @@ async def _run(config: ServerConfig) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
-        node = await Node.open(config)
-    except _REFUSALS as error:
+        _check_ports(config)
+        node = await _open_unless_stopped(config, stop)
+        if node is None:
+            return 0
+        listener = Listener(node)
+        try:
+            await listener.open()
+        except OSError:
+            await node.stop()
+            raise
+    except (*_REFUSALS, Removed) as error:
         print(f"kvorum: {error}", file=sys.stderr)
-        return 1
-    listener = Listener(node)
-    try:
-        await listener.open()
-    except OSError as error:
-        print(f"kvorum: cannot listen for clients: {error}", file=sys.stderr)
-        await node.stop()
         return 1
     _greet(config)
     failed = await _until_stopped(node, stop)
-    if failed is not None:
+    if isinstance(failed, Removed):
+        print(f"kvorum: {failed}, and stops", file=sys.stderr)
+    elif failed is not None:
         print(f"kvorum: this node has failed and stops: {failed}", file=sys.stderr)
-    await listener.close()
     try:
+        await node.hand_over()
+        await listener.close()
         await node.stop()
     except _REFUSALS as error:
         failed = failed or error
         print(f"kvorum: stopping: {error}", file=sys.stderr)
-    return 0 if failed is None else 1
+    return 0 if failed is None or isinstance(failed, Removed) else 1
+
+
+def _check_ports(config: ServerConfig) -> None:
+    """See that all ports can be had before anything is touched. Raises StartRefused."""
+    places = [("--listen-client-urls", url, listen_address) for url in config.listen_client_urls]
+    places += [("--listen-peer-urls", url, peer_address) for url in config.listen_peer_urls]
+    for flag, url, address_of in places:
+        host, port = address_of(url, flag)
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            for family, kind, protocol, _, address in found:
+                with socket.socket(family, kind, protocol) as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind(address)
+                    probe.listen()
+        except OSError as error:
+            raise StartRefused(f"cannot listen on {url} ({flag}): {error.strerror}") from error
+
+
+async def _open_unless_stopped(config: ServerConfig, stop: asyncio.Event) -> Node | None:
+    """The node, when it is ready; None if a signal came first."""
+    opening = asyncio.ensure_future(Node.open(config))
+    stopped = asyncio.ensure_future(stop.wait())
+    await asyncio.wait({opening, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if opening.done():
+        return opening.result()
+    opening.cancel()
+    with suppress(asyncio.CancelledError):
+        await (await opening).stop()  # it may have become ready at the same moment
+    return None
 
 
 class Listener:

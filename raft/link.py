@@ -34,6 +34,7 @@ FRAME_BYTES: Final = 1 << 20
 
 _MESSAGE_BYTES = 100  # what a message costs beside its data, roughly
 _BACK_OFF_MIN, _BACK_OFF_MAX = 0.05, 1.0
+_PATIENCE = 0.3
 _REMIND_SECONDS = 60.0
 
 
@@ -108,7 +109,8 @@ class Link:
                 self._refused(url, error)
                 back_off = _BACK_OFF_MAX
             except (aiohttp.ClientError, OSError, ValueError) as error:
-                self._complain(f"member {self.member:x} cannot be reached at {url}: {error or 'timed out'}")
+                if back_off > _PATIENCE:  # members that start together find each other at the second try
+                    self._complain(f"member {self.member:x} cannot be reached at {url}: {_cause(error)}")
             with suppress(TimeoutError):
                 async with asyncio.timeout(back_off * random.uniform(0.7, 1.3)):
                     await self._try_now.wait()
@@ -177,6 +179,13 @@ class Link:
         if text != before or now - at > _REMIND_SECONDS:
             self._complained = (text, now)
             log.warning("%s", text)
+
+
+def _cause(error: Exception) -> str:
+    """Without aiohttp's own words around it."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return error.os_error.strerror or str(error.os_error)
+    return str(error) or "no answer in time"
 
 
 def _size(message: Message) -> int:

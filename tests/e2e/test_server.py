@@ -104,7 +104,7 @@ def test_a_port_in_use_is_named(tmp_path: Path, kvorum_server: Server) -> None:
     """The address that is taken is in the message."""
     ran = serve("--data-dir", str(tmp_path / "data"), "--listen-client-urls", kvorum_server.url)
     assert ran.returncode == 1
-    assert "cannot listen for clients" in ran.stderr
+    assert f"cannot listen on {kvorum_server.url} (--listen-client-urls)" in ran.stderr
     assert str(kvorum_server.port) in ran.stderr
 
 

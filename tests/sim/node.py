@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from api.roster import Member
 from api.scrubber import Scrubber
 from api.service import Limits, Service
 from kvstate.backend import Backend, MemoryStore
@@ -52,6 +53,30 @@ class Staged:
 
     def discard(self) -> None:
         pass
+
+
+class NobodyListed:
+    """Names and URLs of members mean nothing here, and changes of members are asked of the driver."""
+
+    is_learner = False
+
+    def listed(self) -> tuple[Member, ...]:
+        return ()
+
+    async def add(self, peer_urls: tuple[str, ...], *, is_learner: bool) -> tuple[Member, tuple[Member, ...]]:
+        raise NotImplementedError
+
+    async def remove(self, member: int) -> tuple[Member, ...]:
+        raise NotImplementedError
+
+    async def update(self, member: int, peer_urls: tuple[str, ...]) -> tuple[Member, ...]:
+        raise NotImplementedError
+
+    async def promote(self, member: int) -> tuple[Member, ...]:
+        raise NotImplementedError
+
+    async def move_leader(self, target: int) -> None:
+        raise NotImplementedError
 
 
 class ObservedCore(Consensus):
@@ -250,7 +275,13 @@ class Node:
         self._scrubber = scrubber
         limits = Limits(max_txn_ops=128, max_request_bytes=1 << 20)
         self.service = Service(
-            machine, self.driver, self.hub, scrubber, (), limits, lambda: int(self.local_time() * 1000)
+            machine,
+            self.driver,
+            self.hub,
+            scrubber,
+            NobodyListed(),
+            limits,
+            lambda: int(self.local_time() * 1000),
         )
         sim.oracle.booted(self)
         text = "%s boots in term %d, its log ends at %d, its state is at %d"
