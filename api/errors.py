@@ -32,6 +32,50 @@ class BodyStalled(Exception):
     """The client stopped sending in the middle of a request."""
 
 
+class MemberNotFound(Exception):
+    """No such member, or it was removed."""
+
+
+class PeerUrlExists(Exception):
+    """Another member has this peer URL."""
+
+
+class BadMemberUrls(Exception):
+    """Peer URLs that are none."""
+
+
+class NotEnoughStarted(Exception):
+    """The change would leave too few members that have started."""
+
+
+class UnhealthyCluster(Exception):
+    """Voters are missing, so no change of members is made now."""
+
+
+class NotLearner(Exception):
+    """Only a learner can be promoted."""
+
+
+class LearnerNotReady(Exception):
+    """The learner has not caught up with the leader yet."""
+
+
+class TooManyLearners(Exception):
+    """More learners than --max-learners."""
+
+
+class BadTransferee(Exception):
+    """Leadership cannot go to this member."""
+
+
+class LeaderWanted(Exception):
+    """This is done by the leader only, and is not passed on."""
+
+
+class NotSupportedForLearner(Exception):
+    """A learner serves stale reads only."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """How a failure is told: gRPC code, HTTP status, and the text (None: the error's own)."""
@@ -44,12 +88,31 @@ class Kind:
 _INVALID = (3, 400)
 _OUT_OF_RANGE = (11, 400)
 _UNAVAILABLE = (14, 503)
+_UNKNOWN = (2, 500)
+_FAILED_PRECONDITION = (9, 400)
 
 KINDS: Final[dict[type[Exception], Kind]] = {
     BadRequest: Kind(*_INVALID),
     RequestTooLarge: Kind(*_INVALID, "etcdserver: request is too large"),
     MessageTooLarge: Kind(8, 429),
     BodyStalled: Kind(4, 408, "the request body stopped coming: send all of it, or close the connection"),
+    MemberNotFound: Kind(5, 404, "etcdserver: member not found"),
+    PeerUrlExists: Kind(*_FAILED_PRECONDITION, "etcdserver: Peer URLs already exists"),
+    BadMemberUrls: Kind(*_INVALID, "etcdserver: given member URLs are invalid"),
+    # etcd forgets to give this one a code on its way out.
+    NotEnoughStarted: Kind(
+        *_UNKNOWN, "etcdserver: re-configuration failed due to not enough started members"
+    ),
+    UnhealthyCluster: Kind(*_UNAVAILABLE, "etcdserver: unhealthy cluster"),
+    NotLearner: Kind(*_FAILED_PRECONDITION, "etcdserver: can only promote a learner member"),
+    LearnerNotReady: Kind(
+        *_FAILED_PRECONDITION,
+        "etcdserver: can only promote a learner member which is in sync with leader",
+    ),
+    TooManyLearners: Kind(*_FAILED_PRECONDITION, "etcdserver: too many learner members in cluster"),
+    BadTransferee: Kind(*_FAILED_PRECONDITION, "etcdserver: bad leader transferee"),
+    LeaderWanted: Kind(*_FAILED_PRECONDITION, "etcdserver: not leader"),
+    NotSupportedForLearner: Kind(*_UNAVAILABLE, "etcdserver: rpc not supported for learner"),
     kv.EmptyKey: Kind(*_INVALID),
     kv.KeyNotFound: Kind(*_INVALID),
     kv.ValueProvided: Kind(*_INVALID),

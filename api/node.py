@@ -1,9 +1,11 @@
 """The composition root: opens everything one server is made of, in order, and closes it
 in the reverse order.
 
-    lock → write-ahead log → state → log storage → core → watch hub → driver → service
+    ports → lock → who we are → write-ahead log → state → log storage → core → watch hub → peers
+          → driver → members → service → peers' server
 
-On disk, below the data directory: ``LOCK``, ``wal/`` and ``state/``.
+On disk, below the data directory: ``LOCK``, ``wal/``, ``state/`` and ``snapshots/``, which holds
+nothing that a restart needs.
 """
 
 from __future__ import annotations
@@ -13,38 +15,41 @@ import fcntl
 import logging
 import os
 import random
-import struct
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from api.bootstrap import Origin, StartRefused, check_name, from_data, from_flags
 from api.config import ServerConfig
-from api.identity import cluster_id, member_id
+from api.members import Members
+from api.peers import Peers, Removed
+from api.roster import roster_of
 from api.scrubber import Scrubber
-from api.service import Limits, Member, Service
+from api.service import Limits, Service
 from kvstate.backend import Backend
-from kvstate.lmdb_store import LmdbStore
 from kvstate.machine import ApplyResult, StateMachine
+from kvstate.snapshot import StateDirectory
 from raft.core.config import Config
 from raft.core.consensus import Consensus
 from raft.core.membership import decode
 from raft.core.storage import MemoryStorage
-from raft.core.types import Membership, Position, Role
+from raft.core.types import Membership, Position
 from raft.driver import Driver, DriverSettings
+from raft.errors import LeadershipLost, TimedOut
 from raft.filesystem import RealFilesystem
 from raft.proposals import Proposals
 from raft.restart import Discontinuous, resume
-from raft.transport import NoPeers
+from raft.wal.recovery import read_identity
 from raft.wal.wal import Recovered, Wal
 from watch.hub import Hub
 
+__all__ = ["Node", "Removed", "StartRefused"]
+
 log = logging.getLogger(__name__)
 
-_IDENTITY = struct.Struct(">QQ")
-
-
-class StartRefused(Exception):
-    """The data directory does not allow a safe start; the message says why and what to do."""
+_PUBLISH_RETRY_SECONDS = 0.1
+_REMIND_SECONDS = 10.0
 
 
 class Node:
@@ -52,21 +57,25 @@ class Node:
 
     def __init__(self, config: ServerConfig) -> None:
         self.config = config
-        self.member_id = member_id(config.initial_advertise_peer_urls, config.initial_cluster_token)
-        self.cluster_id = cluster_id([self.member_id])
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self.service: Service
+        self.members: Members
+        self._origin: Origin
         self._lock: IO[bytes]
         self._driver: Driver
         self._machine: StateMachine
         self._scrubber: Scrubber
         self._hub: Hub
+        self._peers: Peers
         self._progress: asyncio.TimerHandle | None = None
+        self._publishing: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(cls, config: ServerConfig) -> Node:
-        """Recover what the data directory holds and start to serve; returns when this node
-        can take writes. Raises StartRefused, WalCorrupt, WalFailed, StateFault or OSError."""
+        """Recover what the data directory holds and take part; returns when this node may serve. That is
+        when it has heard from the cluster everything that was ever acknowledged; or, if it has a state
+        from before, after a while, for stale reads are better than none. Raises StartRefused, Removed,
+        WalCorrupt, WalFailed, StateFault or OSError."""
         node = cls(config)
         node._lock = _lock_directory(config.data_dir)
         try:
@@ -74,33 +83,58 @@ class Node:
         except BaseException:
             node._lock.close()
             raise
+        try:
+            await node._until_ready()
+        except BaseException:
+            with suppress(Exception):
+                await node.stop()
+            raise
         return node
 
+    @property
+    def member_id(self) -> int:
+        return self._origin.member_id
+
+    @property
+    def cluster_id(self) -> int:
+        return self._origin.cluster_id
+
+    async def hand_over(self) -> None:
+        """If this node leads, let another: requests go on being answered here meanwhile."""
+        await self._driver.hand_over()
+
     async def stop(self) -> None:
-        """Finish what is under way, make it durable, release the data directory."""
+        """Let another member lead, finish what is under way, make it durable, release the data directory."""
+        if self._publishing is not None:
+            self._publishing.cancel()
         if self._progress is not None:
             self._progress.cancel()
         self._scrubber.stop()
-        await self._driver.stop()
-        self._machine.close()
-        self._lock.close()
+        await self.hand_over()
+        try:
+            await self._driver.stop()
+        finally:
+            await self._peers.close()
+            self._machine.close()
+            self._lock.close()
 
     async def _assemble(self) -> None:
-        config = self.config
-        wal, recovered = Wal.open(
-            RealFilesystem(),
-            config.data_dir / "wal",
-            identity=_IDENTITY.pack(self.cluster_id, self.member_id),
-        )
+        config, wal_directory, files = self.config, self.config.data_dir / "wal", RealFilesystem()
+        identity = read_identity(files, wal_directory) if wal_directory.is_dir() else None
+        origin = await from_flags(config) if identity is None else from_data(config, identity)
+        self._origin = origin
+        wal, recovered = Wal.open(files, wal_directory, identity=origin.identity)
         if recovered.cut is not None:
             log.warning("%s", recovered.cut)
-        self._machine = machine = StateMachine(Backend(LmdbStore(config.data_dir / "state")))
+        state = StateDirectory(config.data_dir / "state")
+        self._machine = machine = StateMachine(Backend(state.open()))
         storage = self._resume(wal, recovered)
         core = Consensus(
             Config(
                 id=self.member_id,
                 election_ticks=config.election_ticks,
                 heartbeat_ticks=1,
+                pre_vote=config.pre_vote,
                 rng=random.Random(os.urandom(16)),
             ),
             storage,
@@ -108,23 +142,32 @@ class Node:
         )
         self._hub = Hub(machine)
         self._scrubber = Scrubber(machine, self._fail)
-        self._driver = driver = self._make_driver(core, storage, wal)
-        member = Member(
-            self.member_id, config.name, config.initial_advertise_peer_urls, config.advertise_client_urls
-        )
-        limits = Limits(config.max_txn_ops, config.max_request_bytes)
-        self.service = Service(machine, driver, self._hub, self._scrubber, (member,), limits)
+        self._peers = peers = Peers(config, origin, state, self._fail)
+        try:
+            self._driver = driver = self._make_driver(core, storage, wal)
+            self.members = Members(config, machine, driver, peers.transport, driver.settings.request_timeout)
+            limits = Limits(config.max_txn_ops, config.max_request_bytes)
+            self.service = Service(machine, driver, self._hub, self._scrubber, self.members, limits)
+            await peers.open(driver, self.members)
+            peers.membership_changed(core.membership)
+        except BaseException:
+            await peers.close()
+            raise
         driver.start()
-        await self._until_ready(core)
-        self._scrubber.poke()
-        self._tick_progress()
 
     def _resume(self, wal: Wal, recovered: Recovered) -> MemoryStorage:
-        """The log to go on with. Raises StartRefused where state and log do not belong together."""
+        """The log to go on with. Raises StartRefused where state and log do not belong together, or are
+        not ours to go on with."""
         machine, data_dir = self._machine, self.config.data_dir
         # A new state knows no membership, nor does an early one of a single member.
-        founders = Membership(frozenset({self.member_id}))
-        membership = decode(machine.membership)[0] if machine.membership else founders
+        membership = decode(machine.membership) if machine.membership else self._origin.membership
+        roster = roster_of(membership.context)
+        check_name(self.config, self.member_id, roster)
+        if self.member_id in roster.removed:
+            raise StartRefused(
+                f"member {self.member_id:x} in {data_dir} has been removed from the cluster: to come back, it"
+                " must be added anew and start with an empty --data-dir."
+            )
         try:
             return resume(wal, recovered, Position(*machine.applied), membership)
         except Discontinuous as error:
@@ -134,10 +177,12 @@ class Node:
             ) from error
 
     def _make_driver(self, core: Consensus, storage: MemoryStorage, wal: Wal) -> Driver:
+        config = self.config
         settings = DriverSettings(
-            tick_interval=self.config.heartbeat_interval / 1000,
-            request_timeout=5 + 2 * self.config.election_timeout / 1000,
-            snapshot_count=self.config.snapshot_count,
+            tick_interval=config.heartbeat_interval / 1000,
+            request_timeout=5 + 2 * config.election_timeout / 1000,
+            snapshot_count=config.snapshot_count,
+            catchup_entries=config.snapshot_catchup_entries,
         )
         loop = asyncio.get_running_loop()
         proposals = Proposals(self.member_id, time.time_ns() // 1_000_000, settings.request_timeout, loop)
@@ -146,28 +191,60 @@ class Node:
             storage,
             wal,
             self._machine,
-            NoPeers(),
+            self._peers.transport,
             proposals,
             settings,
             on_applied=self._applied,
             on_restored=self._restored,
             on_fatal=self._fail,
+            on_membership=self._peers.membership_changed,
+            on_membership_applied=self._membership_applied,
         )
 
-    async def _until_ready(self, core: Consensus) -> None:
-        """Wait until this node leads and has applied its log: from then on it knows
-        everything that was ever acknowledged."""
-        barrier: asyncio.Future[Any] | None = None
-        while not self.failed.done():
-            if core.role is Role.LEADER:
-                barrier = barrier or self._driver.read_barrier()
-                done, _ = await asyncio.wait({barrier, self.failed}, return_when=asyncio.FIRST_COMPLETED)
-                if barrier in done:
-                    await barrier
+    async def _until_ready(self) -> None:
+        self._scrubber.poke()
+        self._tick_progress()
+        loop = asyncio.get_running_loop()
+        self._publishing = publishing = loop.create_task(self._publish())
+        # A node with a past has something to serve while it waits for the others.
+        patience = 2 * self.config.election_timeout / 1000 if self._machine.applied[0] else None
+        deadline = None if patience is None else loop.time() + patience
+        while True:
+            rest = _REMIND_SECONDS
+            if deadline is not None:
+                rest = max(0.0, min(rest, deadline - loop.time()))
+            waiting: set[asyncio.Future[Any]] = {publishing, self.failed}
+            await asyncio.wait(waiting, timeout=rest, return_when=asyncio.FIRST_COMPLETED)
+            if self.failed.done():
+                error = self.failed.result()
+                if isinstance(error, StartRefused | Removed):
+                    raise error
+                raise StartRefused(f"The node failed while it started: {error}")
+            if publishing.done():
+                publishing.result()
+                return
+            log.warning("waiting for the cluster: %s", self._peers.describe_connections())
+            if deadline is not None and loop.time() >= deadline:
+                return
+
+    async def _publish(self) -> None:
+        """Catch up with everything acknowledged, then tell the others what we are called and where clients
+        reach us, if they do not know."""
+        config, told = self.config, False
+        while not told:
+            try:
+                await self._driver.read_barrier()
+                own = roster_of(self.members.applied.context).details.get(self.member_id)
+                if own is None or own[::2] != (config.name, config.advertise_client_urls):
+                    await self.members.publish(config.name, config.advertise_client_urls)
+                told = True
+            except (TimedOut, LeadershipLost) as error:
+                log.debug("not published yet: %s", error)
+            except Exception as error:
+                if self.failed.done():
                     return
-            else:
-                await asyncio.sleep(0.001)
-        raise StartRefused(f"The node failed while it started: {self.failed.result()}")
+                log.debug("not published yet: %r", error)
+                await asyncio.sleep(_PUBLISH_RETRY_SECONDS)
 
     def _applied(self, result: ApplyResult) -> None:
         if result.events:
@@ -178,6 +255,14 @@ class Node:
     def _restored(self) -> None:
         self._hub.restored()
         self._scrubber.poke()
+
+    def _membership_applied(self, membership: Membership) -> None:
+        removed = roster_of(membership.context).removed
+        self._peers.settled(membership)
+        if self.member_id in removed and not membership.is_joint:
+            # A moment, so that those who asked hear of it, and the others what was committed.
+            later = self.config.election_timeout / 1000
+            asyncio.get_running_loop().call_later(later, self._fail, Removed(self.member_id))
 
     def _tick_progress(self) -> None:
         seconds = self.config.watch_progress_notify_interval / 1000

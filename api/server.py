@@ -1,133 +1,43 @@
-"""``kvorum serve``: flags, the listening sockets, signals, and what is printed.
+"""Running a node: the listening sockets, signals, and what is printed.
 
-Exit codes: 0 after a signal, 1 when the node cannot start or fails while it runs, 2 for flags
-that are wrong.
+Exit codes: 0 after a signal, 1 when the node cannot start or fails while it runs.
 """
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import shutil
 import signal
+import socket
 import sys
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import click
 import uvloop
 from aiohttp import web
 
-from api.config import ConfigError, ServerConfig, is_loopback, listen_address, urls_from
+from api.config import ServerConfig, is_loopback, listen_address, peer_address
 from api.fast_lane import FastLane
 from api.handlers import ROUTES
 from api.http import Context, Dispatcher
-from api.node import Node, StartRefused
+from api.node import Node, Removed, StartRefused
 from api.schema.responses import Encoder
 from kvstate.errors import StateFault
 from raft.core.errors import InvariantViolated
 from raft.wal.wal import WalCorrupt, WalFailed, WrongIdentity
 
 log = logging.getLogger("kvorum")
-F = TypeVar("F", bound=Callable[..., Any])
 
 HEAD_LINE_BYTES_MAX = 8190
 SHUTDOWN_SECONDS = 3.0
 _REFUSALS = (StartRefused, StateFault, WalCorrupt, WalFailed, WrongIdentity, InvariantViolated, OSError)
 
 
-def _option(flag: str, default: Any, help_text: str, **kwargs: Any) -> Callable[[F], F]:
-    return click.option(flag, default=default, show_default=True, show_envvar=True, help=help_text, **kwargs)
-
-
-_D = ServerConfig()
-
-
-@click.command(context_settings={"auto_envvar_prefix": "KVORUM", "help_option_names": ["-h", "--help"]})
-@_option("--name", _D.name, "Human-readable name of this member.")
-@_option("--data-dir", None, "Where this member keeps its data.  [default: NAME.kvorum]")
-@_option("--listen-client-urls", ",".join(_D.listen_client_urls), "URLs to serve clients on.")
-@_option(
-    "--advertise-client-urls", None, "URLs that clients are told to use.  [default: --listen-client-urls]"
-)
-@_option(
-    "--initial-advertise-peer-urls",
-    ",".join(_D.initial_advertise_peer_urls),
-    "This member's peer URLs; with the token they make its id.",
-)
-@_option("--initial-cluster-token", _D.initial_cluster_token, "Token that makes the cluster's ids unique.")
-@_option("--heartbeat-interval", _D.heartbeat_interval, "Milliseconds between heartbeats.")
-@_option("--election-timeout", _D.election_timeout, "Milliseconds without a leader before an election.")
-@_option("--snapshot-count", _D.snapshot_count, "Entries applied before older ones are dropped from the log.")
-@_option("--max-txn-ops", _D.max_txn_ops, "Operations allowed in one transaction.")
-@_option("--max-request-bytes", _D.max_request_bytes, "Size of the largest request accepted.")
-@_option(
-    "--watch-progress-notify-interval",
-    _D.watch_progress_notify_interval,
-    "Milliseconds between progress notifications of idle watches.",
-)
-@_option(
-    "--http-idle-timeout",
-    _D.http_idle_timeout,
-    "Milliseconds until a client without a request is hung up on.",
-)
-@_option(
-    "--http-body-timeout",
-    _D.http_body_timeout,
-    "Milliseconds a request's body may stop coming in the middle.",
-)
-@_option(
-    "--log-level", _D.log_level, "How much to log.", type=click.Choice(["debug", "info", "warning", "error"])
-)
-def serve(**flags: Any) -> None:
-    """Run a Kvorum server.
-
-    Without flags it is a working single node on 127.0.0.1:2379 that keeps its data in
-    ./default.kvorum. Every flag can also be given as an environment variable.
-    """
-    try:
-        config = _config_from(flags)
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from None
-    if not __debug__:
-        raise click.ClickException("Python's -O takes the invariants out of this program: run it without.")
-    _set_up_logging(config.log_level)
-    sys.exit(uvloop.run(_run(config)))
-
-
-def main(argv: list[str]) -> int:
-    """Run ``kvorum serve`` with these arguments; returns the exit code."""
-    try:
-        serve.main(argv, prog_name="kvorum serve", standalone_mode=True)
-    except SystemExit as finished:
-        return int(finished.code or 0)
-    return 0
-
-
-def _config_from(flags: dict[str, Any]) -> ServerConfig:
-    listen = urls_from(flags["listen_client_urls"])
-    advertise = flags["advertise_client_urls"]
-    return dataclasses.replace(
-        ServerConfig(),
-        **{
-            **flags,
-            "data_dir": Path(flags["data_dir"] or f"{flags['name']}.kvorum"),
-            "listen_client_urls": listen,
-            "advertise_client_urls": listen if advertise is None else urls_from(advertise),
-            "initial_advertise_peer_urls": urls_from(flags["initial_advertise_peer_urls"]),
-        },
-    )
-
-
-def _set_up_logging(level: str) -> None:
-    logging.basicConfig(
-        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
-    if level != "debug":
-        # It reports every malformed request with a traceback: anyone could fill the disk with those.
-        logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
+def run_server(config: ServerConfig) -> int:
+    """Run a node until a signal or a fault ends it; returns the exit code."""
+    return uvloop.run(_run(config))
 
 
 async def _run(config: ServerConfig) -> int:
@@ -135,28 +45,64 @@ async def _run(config: ServerConfig) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
-        node = await Node.open(config)
-    except _REFUSALS as error:
+        _check_ports(config)
+        node = await _open_unless_stopped(config, stop)
+        if node is None:
+            return 0
+        listener = Listener(node)
+        try:
+            await listener.open()
+        except OSError:
+            await node.stop()
+            raise
+    except (*_REFUSALS, Removed) as error:
         print(f"kvorum: {error}", file=sys.stderr)
-        return 1
-    listener = Listener(node)
-    try:
-        await listener.open()
-    except OSError as error:
-        print(f"kvorum: cannot listen for clients: {error}", file=sys.stderr)
-        await node.stop()
         return 1
     _greet(config)
     failed = await _until_stopped(node, stop)
-    if failed is not None:
+    if isinstance(failed, Removed):
+        print(f"kvorum: {failed}, and stops", file=sys.stderr)
+    elif failed is not None:
         print(f"kvorum: this node has failed and stops: {failed}", file=sys.stderr)
-    await listener.close()
     try:
+        await node.hand_over()
+        await listener.close()
         await node.stop()
     except _REFUSALS as error:
         failed = failed or error
         print(f"kvorum: stopping: {error}", file=sys.stderr)
-    return 0 if failed is None else 1
+    return 0 if failed is None or isinstance(failed, Removed) else 1
+
+
+def _check_ports(config: ServerConfig) -> None:
+    """See that all ports can be had before anything is touched. Raises StartRefused."""
+    places = [("--listen-client-urls", url, listen_address) for url in config.listen_client_urls]
+    places += [("--listen-peer-urls", url, peer_address) for url in config.listen_peer_urls]
+    for flag, url, address_of in places:
+        host, port = address_of(url, flag)
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            for family, kind, protocol, _, address in found:
+                with socket.socket(family, kind, protocol) as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind(address)
+                    probe.listen()
+        except OSError as error:
+            raise StartRefused(f"cannot listen on {url} ({flag}): {error.strerror}") from error
+
+
+async def _open_unless_stopped(config: ServerConfig, stop: asyncio.Event) -> Node | None:
+    """The node, when it is ready; None if a signal came first."""
+    opening = asyncio.ensure_future(Node.open(config))
+    stopped = asyncio.ensure_future(stop.wait())
+    await asyncio.wait({opening, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if opening.done():
+        return opening.result()
+    opening.cancel()
+    with suppress(asyncio.CancelledError):
+        await (await opening).stop()  # it may have become ready at the same moment
+    return None
 
 
 class Listener:

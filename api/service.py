@@ -13,9 +13,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from api.errors import MessageTooLarge, RequestTooLarge
+from api.errors import MessageTooLarge, NotSupportedForLearner, RequestTooLarge
+from api.roster import Member
 from api.scrubber import Scrubber
 from kvstate.codec import encode
 from kvstate.commands import (
@@ -45,15 +46,6 @@ class Reply(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    id: int
-    name: str
-    peer_urls: tuple[str, ...]
-    client_urls: tuple[str, ...]
-    is_learner: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Status:
     """What one member knows of itself and the cluster."""
 
@@ -64,12 +56,28 @@ class Status:
     raft_index: int
     raft_term: int
     raft_applied_index: int
+    is_learner: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     max_txn_ops: int
     max_request_bytes: int
+
+
+class MembersOfCluster(Protocol):
+    """``api.members.Members``, as far as it matters here."""
+
+    @property
+    def is_learner(self) -> bool: ...
+    def listed(self) -> tuple[Member, ...]: ...
+    async def add(
+        self, peer_urls: tuple[str, ...], *, is_learner: bool
+    ) -> tuple[Member, tuple[Member, ...]]: ...
+    async def remove(self, member: int) -> tuple[Member, ...]: ...
+    async def update(self, member: int, peer_urls: tuple[str, ...]) -> tuple[Member, ...]: ...
+    async def promote(self, member: int) -> tuple[Member, ...]: ...
+    async def move_leader(self, target: int) -> None: ...
 
 
 class Service:
@@ -81,7 +89,7 @@ class Service:
         driver: Driver,
         hub: Hub,
         scrubber: Scrubber,
-        members: tuple[Member, ...],
+        members: MembersOfCluster,
         limits: Limits,
         wall_clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
@@ -102,15 +110,12 @@ class Service:
     def revision(self) -> int:
         return self._machine.revision
 
-    @property
-    def members(self) -> tuple[Member, ...]:
-        return self._members
-
     # Keys.
 
     async def range(self, request: Range) -> Reply:
         check_range(request)
         if not request.serializable:
+            self._check_not_learner()
             await self._driver.read_barrier()
         response = self._machine.range(request)
         return Reply(response, self._machine.revision)
@@ -127,6 +132,7 @@ class Service:
         check_txn(request, self._limits.max_txn_ops)
         if not is_read_only(request):
             return await self._write(request)
+        self._check_not_learner()
         if not _is_serializable(request):
             await self._driver.read_barrier()
         return Reply(self._machine.read_txn(request), self._machine.revision)
@@ -145,6 +151,7 @@ class Service:
 
     async def hash_kv(self, revision: int) -> tuple[int, int, int]:
         """(hash, revision, compact revision) of this member's history up to ``revision``."""
+        self._check_not_learner()
         await self._driver.read_barrier()
         return self._machine.hash_kv(revision)
 
@@ -161,19 +168,52 @@ class Service:
             raft_index=core.commit_index,
             raft_term=core.current_term,
             raft_applied_index=core.last_applied,
+            is_learner=self._members.is_learner,
         )
 
     async def member_list(self, *, linearizable: bool) -> tuple[Member, ...]:
+        self._check_not_learner()
         if linearizable:
             await self._driver.read_barrier()
-        return self._members
+        return self._members.listed()
+
+    async def member_add(
+        self, peer_urls: tuple[str, ...], *, is_learner: bool
+    ) -> tuple[Member, tuple[Member, ...]]:
+        """(the new member, all members)"""
+        self._check_not_learner()
+        return await self._members.add(peer_urls, is_learner=is_learner)
+
+    async def member_remove(self, member_id: int) -> tuple[Member, ...]:
+        self._check_not_learner()
+        return await self._members.remove(member_id)
+
+    async def member_update(self, member_id: int, peer_urls: tuple[str, ...]) -> tuple[Member, ...]:
+        self._check_not_learner()
+        return await self._members.update(member_id, peer_urls)
+
+    async def member_promote(self, member_id: int) -> tuple[Member, ...]:
+        self._check_not_learner()
+        return await self._members.promote(member_id)
+
+    async def move_leader(self, target: int) -> None:
+        """Only the leader does it, as in etcd. Returns when ``target`` leads."""
+        self._check_not_learner()
+        await self._members.move_leader(target)
 
     def watch(self) -> WatchStream:
+        self._check_not_learner()
         return self._hub.stream()
+
+    def _check_not_learner(self) -> None:
+        """A learner may be far behind, and answers what may be stale only."""
+        if self._members.is_learner:
+            raise NotSupportedForLearner
 
     # How a write goes.
 
     async def _write(self, command: Command) -> Reply:
+        self._check_not_learner()
         data = encode(command, user=self._user, wall_clock_ms=self._wall_clock_ms())
         if len(data) > self._limits.max_request_bytes:
             limit = self._limits.max_request_bytes + GRPC_OVERHEAD_BYTES

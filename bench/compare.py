@@ -1,103 +1,112 @@
-"""Put and get beside real etcd: one node each, both with fsync on, the same load generator.
+"""Beside real etcd: one node each or a cluster each, both with fsync on, the same load generator.
+
+    scripts/bench                             put and get, one node each
+    scripts/bench --nodes 3                   clusters; all connections at the leader
+    scripts/bench --nodes 3 --spread          … at all nodes alike
+    scripts/bench --nodes 3 --only watch --quick
 
 The runs alternate (etcd, kvorum, etcd, kvorum, …), so that whatever else the machine does hits
-both; ratios are made per pair of neighbours, and their median and spread are reported.
+both; ratios are made per pair of neighbours, and their median and spread are reported. Everything
+is on one machine: load generator and nodes share its cores, and the network is loopback.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import re
 import shutil
-import statistics
-import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
 
-from tests.common.servers import ROOT, Server, running, start_etcd, start_kvorum
+from bench import report
+from bench.clusters import Side, both
+from bench.load import WORKS, WORKS_OF_ONE_NODE, Run, Work, fill, measure
 
-SCRIPT = Path(__file__).parent / "requests.lua"
-UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
-
-
-class Run(NamedTuple):
-    per_second: float
-    p50_ms: float
-    p99_ms: float
-
-
-def measure(server: Server, work: str, connections: int, seconds: int) -> Run:
-    """One run of wrk. Any answer that is not 200 makes the figures worthless, and fails."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(SCRIPT), server.url]
-    environment = {**os.environ, "WORK": work}
-    output = subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout
-    if "Non-2xx" in output or "Socket errors" in output:
-        raise SystemExit(f"{server.url} answered with errors:\n{output}")
-    latencies = {
-        percent: float(number) * UNITS[unit]
-        for percent, number, unit in re.findall(r"(\d+)%\s+([\d.]+)(us|ms|s|m)", output)
-    }
-    return Run(float(re.search(r"Requests/sec:\s+([\d.]+)", output)[1]), latencies["50"], latencies["99"])
-
-
-def compare(etcd: Server, kvorum: Server, work: str, connections: int, rounds: int, seconds: int) -> str:
-    """A row of the table."""
-    theirs, ours = [], []
-    for _ in range(rounds):
-        theirs.append(measure(etcd, work, connections, seconds))
-        ours.append(measure(kvorum, work, connections, seconds))
-    ratios = [b.per_second / a.per_second for a, b in zip(theirs, ours, strict=True)]
-    tails = [b.p99_ms / a.p99_ms for a, b in zip(theirs, ours, strict=True)]
-    columns = [
-        work,
-        str(connections),
-        *(f"{statistics.median(run.per_second for run in runs):,.0f}" for runs in (theirs, ours)),
-        f"**{statistics.median(ratios):.2f}×** ({min(ratios):.2f}–{max(ratios):.2f})",
-        *(f"{statistics.median(run.p50_ms for run in runs):.2f}" for runs in (theirs, ours)),
-        *(f"{statistics.median(run.p99_ms for run in runs):.1f}" for runs in (theirs, ours)),
-        f"{statistics.median(tails):.2f}× ({min(tails):.2f}–{max(tails):.2f})",
-    ]
-    return "| " + " | ".join(columns) + " |"
-
-
-def rows(options: argparse.Namespace) -> Iterator[str]:
-    with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kvorum-bench-")))
-        etcd = stack.enter_context(running(start_etcd(directory)))
-        kvorum = stack.enter_context(running(start_kvorum(directory)))
-        for server in (etcd, kvorum):
-            measure(server, "put", 64, 3)  # so that the keys are there, and everything is warm
-        for work in ("put", "get"):
-            for connections in (1, 64, 256):
-                yield compare(etcd, kvorum, work, connections, options.rounds, options.seconds)
-
-
-def machine() -> str:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT, check=False
-    ).stdout.strip()
-    system = f"{os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()}"
-    return f"{system}, commit {commit or 'unknown'}"
+PAIRS, SECONDS = 5, 5
+QUICK_PAIRS, QUICK_SECONDS = 2, 2
+MEASURE_ATTEMPTS = 3
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="scripts/bench", description="Put and get beside real etcd.")
-    parser.add_argument("--rounds", type=int, default=5, help="pairs of runs per row")
-    parser.add_argument("--seconds", type=int, default=5, help="length of one run")
-    options = parser.parse_args()
+    options = parse_arguments()
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed: apt-get install wrk")
-    print(f"{machine()}; {options.rounds} pairs of {options.seconds} s a row; values of 128 bytes, fsync on")
-    print("| work | connections | etcd /s | kvorum /s | ratio (spread) | etcd p50 ms | kvorum p50 ms"
-          " | etcd p99 ms | kvorum p99 ms | p99 ratio (spread) |")  # fmt: skip
-    print("|---|---|---|---|---|---|---|---|---|---|")
-    for row in rows(options):
-        print(row, flush=True)
+    works = pick(options.nodes, options.only)
+    print(describe(options))
+    print()
+    with (
+        tempfile.TemporaryDirectory(prefix="kvorum-bench-") as directory,
+        both(Path(directory), options.nodes, options.heartbeat_interval, options.election_timeout) as sides,
+    ):
+        for side in sides:
+            fill(side)
+            measure(side, WORKS[1], 2, options.spread)  # so that everything is warm
+        print(report.heading(), flush=True)
+        for work in works:
+            runs: dict[str, list[Run]] = {side.name: [] for side in sides}
+            for _ in range(options.rounds):
+                for side in sides:
+                    runs[side.name].append(measure_under_one_leader(side, work, options))
+            print(report.row(work, runs["etcd"], runs["kvorum"]), flush=True)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/bench", description="Kvorum beside real etcd.")
+    parser.add_argument("--nodes", type=int, default=1, help="members of each cluster")
+    parser.add_argument("--spread", action="store_true", help="connections over all nodes, not at the leader")
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="rows with it in their name: 'put 64', 'txn'"
+    )
+    parser.add_argument("--rounds", type=int, help=f"pairs of runs per row ({PAIRS})")
+    parser.add_argument("--seconds", type=int, help=f"length of one run ({SECONDS})")
+    parser.add_argument("--quick", action="store_true", help="for a first look: 2 pairs of 2 s")
+    parser.add_argument("--heartbeat-interval", type=int, default=100, metavar="MS", help="of clusters")
+    parser.add_argument("--election-timeout", type=int, default=1000, metavar="MS", help="of clusters")
+    options = parser.parse_args()
+    options.rounds = options.rounds or (QUICK_PAIRS if options.quick else PAIRS)
+    options.seconds = options.seconds or (QUICK_SECONDS if options.quick else SECONDS)
+    return options
+
+
+def pick(nodes: int, only: str) -> list[Work]:
+    """All rows, but of one node put and get; with ``only`` those whose name has it."""
+    if not only:
+        return WORKS_OF_ONE_NODE if nodes == 1 else WORKS
+    works = [work for work in WORKS if only in f"{work.kind} {work.connections}"]
+    if not works:
+        names = ", ".join(f"{work.kind} {work.connections}" for work in WORKS)
+        raise SystemExit(f"{only!r} is in none of the rows' names: {names}")
+    return works
+
+
+def describe(options: argparse.Namespace) -> str:
+    facts = [
+        report.machine(),
+        f"{options.rounds} pairs of {options.seconds} s a row; values of 128 bytes, fsync on",
+    ]
+    if options.nodes > 1:
+        where = (
+            "connections spread evenly over all nodes (a single one: at a follower)"
+            if options.spread
+            else "all connections at the leader"
+        )
+        facts += [
+            f"{options.nodes} nodes each on loopback, heartbeat {options.heartbeat_interval} ms,"
+            f" election timeout {options.election_timeout} ms",
+            f"{where}; watchers spread evenly over all nodes, their writer at the leader",
+        ]
+    return "; ".join([*facts, "MiB: resident memory of all nodes together"])
+
+
+def measure_under_one_leader(side: Side, work: Work, options: argparse.Namespace) -> Run:
+    """A run in which the leader changed is told about and made again: it measured an election."""
+    for _ in range(MEASURE_ATTEMPTS):
+        leader = side.find_leader()
+        run = measure(side, work, options.seconds, options.spread)
+        if side.find_leader() == leader:
+            return run
+        print(f"{side.name}: the leader changed during {work.title}; once more", file=sys.stderr)
+    raise SystemExit(f"{side.name}: the leader changed in each of {MEASURE_ATTEMPTS} runs")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
--- One request of the JSON API for wrk: a put of 128 bytes, or a linearizable get, of a random one
--- of 10,000 keys. The work is named by the environment variable WORK.
+-- One request of the JSON API for wrk, at random among 10,000 keys with values of 128 bytes. The
+-- environment variable WORK names it: put, get, serializable, txn (100 puts). NODES, if given, is
+-- a list of ports on 127.0.0.1: wrk's thread i sends to the i-th instead of to the URL.
 local alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 local function base64(data)
@@ -22,18 +23,41 @@ end
 local work = os.getenv("WORK")
 local value = base64(string.rep("v", 128))
 local bodies = {}
+local puts = {}
 for i = 1, 10000 do
     local key = base64(string.format("bench/key%08d", i))
+    local put = '{"key":"' .. key .. '","value":"' .. value .. '"}'
     if work == "put" then
-        bodies[i] = '{"key":"' .. key .. '","value":"' .. value .. '"}'
-    else
+        bodies[i] = put
+    elseif work == "get" then
         bodies[i] = '{"key":"' .. key .. '"}'
+    elseif work == "serializable" then
+        bodies[i] = '{"key":"' .. key .. '","serializable":true}'
+    elseif work == "txn" then
+        puts[#puts + 1] = '{"request_put":' .. put .. '}'
+        if #puts == 100 then
+            bodies[#bodies + 1] = '{"success":[' .. table.concat(puts, ",") .. ']}'
+            puts = {}
+        end
+    else
+        error("WORK is none of put, get, serializable, txn")
     end
 end
-local path = work == "put" and "/v3/kv/put" or "/v3/kv/range"
+local paths = {put = "/v3/kv/put", get = "/v3/kv/range", serializable = "/v3/kv/range", txn = "/v3/kv/txn"}
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/json"
 
+local nodes = {}
+for port in (os.getenv("NODES") or ""):gmatch("%d+") do nodes[#nodes + 1] = port end
+local threads = 0
+
+setup = function(thread)
+    if #nodes > 0 then
+        thread.addr = wrk.lookup("127.0.0.1", nodes[threads % #nodes + 1])[1]
+    end
+    threads = threads + 1
+end
+
 request = function()
-    return wrk.format(nil, path, nil, bodies[math.random(10000)])
+    return wrk.format(nil, paths[work], nil, bodies[math.random(#bodies)])
 end

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import enum
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 ENTRY_OVERHEAD_BYTES = 100
@@ -172,10 +172,11 @@ class Backend:
         self._frozen = None
         self._frozen_bytes = 0
 
-    def replace(self, store: Store) -> None:
-        """Lie over another store, with nothing in the memtables. No flush may be under way."""
+    def replace(self, open_store: Callable[[], Store]) -> None:
+        """Lie over another store, with nothing in the memtables. No flush may be under way. The old store
+        is closed before the new one is opened: both may go by the same name."""
         self._store.close()
-        self._store = store
+        self._store = open_store()
         self._active, self._frozen = _empty(), None
         self._active_bytes = self._frozen_bytes = 0
 

@@ -69,3 +69,7 @@ class LeaseNotFound(RequestError):
 
 class StateFault(Exception):
     """This node's state or storage broke a promise; the node must stop and say why."""
+
+
+class CopyStopped(Exception):
+    """The copy of the state was given up, because the state grew or was closed: another one may succeed."""

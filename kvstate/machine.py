@@ -7,6 +7,7 @@ term are made durable in the same transaction as the data they stand for.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgpack
@@ -37,7 +38,7 @@ __all__ = ["ApplyResult", "StateMachine", "is_read_only"]
 
 FORMAT_VERSION = 1
 NEVER_COMPACTED = -1
-_META_KEY = b"machine"
+META_KEY = b"machine"
 _NOTHING: tuple[Event, ...] = ()
 
 
@@ -231,7 +232,7 @@ class StateMachine:
 
     def freeze(self) -> None:
         """Everything applied so far is what ``write_frozen`` makes durable."""
-        self._backend.put(Table.META, _META_KEY, self._pack_meta())
+        self._backend.put(Table.META, META_KEY, self._pack_meta())
         self._meta_changed = False
         self._freezing_applied = self.applied
         self._backend.freeze()
@@ -244,10 +245,11 @@ class StateMachine:
         self._backend.release_frozen()
         self._durable_applied = self._freezing_applied
 
-    def restore(self, store: Store) -> None:
-        """Go on from another, durable state: a snapshot's. What was not durable yet is forgotten."""
-        self._backend.replace(store)
-        if self._backend.get(Table.META, _META_KEY) is None:
+    def restore(self, open_store: Callable[[], Store]) -> None:
+        """Go on from another, durable state: a snapshot's, opened when the old one is closed. What was not
+        durable yet is forgotten."""
+        self._backend.replace(open_store)
+        if self._backend.get(Table.META, META_KEY) is None:
             raise StateFault("the snapshot holds no state: expected one with its applied index")
         self._load()
 
@@ -270,13 +272,9 @@ class StateMachine:
 
     def _load(self) -> None:
         """Take over what the store holds durably; a new store holds nothing."""
-        packed = self._backend.get(Table.META, _META_KEY)
+        packed = self._backend.get(Table.META, META_KEY)
         if packed is not None:
-            meta: dict[str, Any] = msgpack.unpackb(packed)
-            if meta["format"] != FORMAT_VERSION:
-                raise StateFault(
-                    f"the state has format version {meta['format']}, this program knows {FORMAT_VERSION}"
-                )
+            meta = _unpack_meta(packed)
             index, term = meta["applied"]
             self.applied = (index, term)
             self.revision = meta["revision"]
@@ -286,3 +284,19 @@ class StateMachine:
             self.membership = meta.get("membership", b"")  # early states of a single member lack it
         self._durable_applied = self._freezing_applied = self.applied
         self._meta_changed = False
+
+
+def stands_for(packed_meta: bytes) -> tuple[tuple[int, int], bytes]:
+    """(applied index and term, membership) of a state, from its value at META_KEY. Raises StateFault."""
+    meta = _unpack_meta(packed_meta)
+    index, term = meta["applied"]
+    return (index, term), meta.get("membership", b"")
+
+
+def _unpack_meta(packed: bytes) -> dict[str, Any]:
+    meta: dict[str, Any] = msgpack.unpackb(packed)
+    if meta["format"] != FORMAT_VERSION:
+        raise StateFault(
+            f"the state has format version {meta['format']}, this program knows {FORMAT_VERSION}"
+        )
+    return meta

@@ -30,7 +30,6 @@ once, everybody who waits is told, and nothing more is promised.
 from __future__ import annotations
 
 import asyncio
-import heapq
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -40,14 +39,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+from raft.barriers import ReadBarriers
 from raft.core.consensus import Consensus
-from raft.core.errors import InvariantViolated
-from raft.core.membership import Change
+from raft.core.errors import InvariantViolated, TransferRefused
+from raft.core.membership import Change, decode
 from raft.core.messages import InstallSnapshot, Message
 from raft.core.ready import Ready
 from raft.core.storage import MemoryStorage
-from raft.core.types import Entry, EntryType, HardState, Position, ReadState, Role
-from raft.errors import LeadershipLost, NotLeader, Overloaded, ProposalDropped, Stopped, TimedOut
+from raft.core.types import Entry, EntryType, HardState, Membership, Position, Role
+from raft.errors import LeadershipLost, Overloaded, Stopped, TimedOut
+from raft.outgoing import Outgoing
 from raft.proposals import Proposals, split
 from raft.wal.record import Installed, Installing
 from raft.wal.wal import Wal
@@ -74,8 +75,9 @@ class StateMachine(Protocol):
     def freeze(self) -> None: ...
     def write_frozen(self) -> None: ...
     def release_frozen(self) -> None: ...
-    def restore(self, snapshot: Any) -> None:
-        """Go on from a state that ``StagedSnapshot.install`` has made durable."""
+    def restore(self, open_store: Callable[[], Any]) -> None:
+        """Go on from a state that ``StagedSnapshot.install`` has made durable: close the old one, then
+        open it (``StagedSnapshot.open``)."""
 
 
 class StagedSnapshot(Protocol):
@@ -83,6 +85,12 @@ class StagedSnapshot(Protocol):
 
     def install(self) -> None:
         """On a thread: make it the durable state, all or nothing."""
+
+    def open(self) -> Any:
+        """What the state machine goes on from, once it is installed."""
+
+    def discard(self) -> None:
+        """Nobody wants it: free what it takes up. Must not block."""
 
 
 class Transport(Protocol):
@@ -108,35 +116,13 @@ class DriverSettings:
     snapshot_count: int = 10_000
     catchup_entries: int = 5_000
     log_bytes_max: int = 64 << 20
-    # Proposals waiting for an answer; one more is refused.
+    # Proposals and reads waiting for an answer; one more is refused.
     proposals_max: int = 20_000
+    reads_max: int = 50_000
+    # Proposals that are not in the log yet, or were passed on, take no more than this.
+    proposals_bytes_max: int = 64 << 20
     # A read that a follower has passed on is asked for again after this long: a message may be lost.
     read_retry: float = 0.5
-
-
-class _ReadRound:
-    """Reads that share one ReadIndex round."""
-
-    __slots__ = ("deadline", "retry_at", "waiters")
-
-    def __init__(self, deadline: float) -> None:
-        self.deadline = deadline
-        self.retry_at = deadline
-        self.waiters: list[asyncio.Future[None]] = []
-
-    @property
-    def is_answered(self) -> bool:
-        return all(waiter.done() for waiter in self.waiters)
-
-    def resolve(self) -> None:
-        for waiter in self.waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-
-    def fail(self, error: Exception) -> None:
-        for waiter in self.waiters:
-            if not waiter.done():
-                waiter.set_exception(error)
 
 
 class Driver:
@@ -155,11 +141,15 @@ class Driver:
         on_applied: Callable[[Any], None],
         on_restored: Callable[[], None],
         on_fatal: Callable[[BaseException], None],
+        on_membership: Callable[[Membership], None] = lambda membership: None,
+        on_membership_applied: Callable[[Membership], None] = lambda membership: None,
         loop: asyncio.AbstractEventLoop | None = None,
         disks: tuple[Executor, Executor] | None = None,
     ) -> None:
-        """``disks``: where the blocking work of the log and of the state is done, each one job at a
-        time; a thread each if not given."""
+        """``on_membership`` hears of a membership when it comes into force here, which is before it is
+        committed (paper §6), ``on_membership_applied`` when it is certain. ``disks``: where the
+        blocking work of the log and of the state is done, each one job at a time; a thread each
+        if not given."""
         self.core = core
         self.settings = settings
         self.failure: BaseException | None = None
@@ -176,23 +166,30 @@ class Driver:
             ThreadPoolExecutor(1, "wal"),
             ThreadPoolExecutor(1, "state"),
         )
+        self._on_membership = on_membership
+        self._on_membership_applied = on_membership_applied
         # Inbox of the next step.
-        self._proposed: list[bytes] = []
+        self._outgoing = Outgoing(core, proposals, settings.proposals_bytes_max)
         self._received: list[Message] = []
         self._staged: dict[Position, StagedSnapshot] = {}
-        # What was passed on to the leader, by the context the core knows it by.
-        self._forward_ctx = 0
-        self._forwarded: dict[int, list[bytes]] = {}
-        self._next_round: _ReadRound | None = None
+        self._reads = ReadBarriers(
+            core,
+            self._loop,
+            timeout=settings.request_timeout,
+            retry_after=settings.read_retry,
+            merge_within=settings.tick_interval,
+            waiting_max=settings.reads_max,
+        )
         self._scheduled = False
         # Readys whose content is not durable yet, oldest first.
         self._unsaved: list[Ready] = []
         self._carried: HardState | None = None
         self._to_apply: deque[Entry] = deque()
-        # Reads: asked of the core by ctx; confirmed, waiting for applied >= index.
-        self._read_ctx = 0
-        self._asked: dict[int, _ReadRound] = {}
-        self._confirmed: list[tuple[int, int, _ReadRound]] = []
+        # Who waits for a change of members, and who for this node to lead no more.
+        self._changing: list[tuple[float, asyncio.Future[None]]] = []
+        self._out_of_office: list[asyncio.Future[None]] = []
+        self._membership = core.membership
+        self._leader = core.leader_id
         self._flushed_at = self._loop.time()
         self._ticker: asyncio.TimerHandle | None = None
         self._stopping = False
@@ -215,14 +212,15 @@ class Driver:
     def propose(self, data: bytes) -> asyncio.Future[Any]:
         """Replicate ``data``; the future brings what ``apply`` returned for it.
 
-        Raises ``Overloaded`` at once; the future may bring ``NotLeader``, ``ProposalDropped``,
-        ``LeadershipLost``, ``TimedOut`` or ``Stopped``.
+        Without a leader it waits for one. Raises ``Overloaded`` at once; the future may bring
+        ``ProposalDropped``, ``LeadershipLost``, ``TimedOut`` or ``Stopped``.
         """
         self._check_running()
         if len(self._proposals) >= self.settings.proposals_max:
             raise Overloaded
+        self._outgoing.check_room(len(data))
         framed, future = self._proposals.register(data)
-        self._proposed.append(framed)
+        self._outgoing.add(framed)
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._step)
@@ -230,14 +228,13 @@ class Driver:
 
     def read_barrier(self) -> asyncio.Future[None]:
         """Done when the state machine holds every write acknowledged before this call
-        (ReadIndex, thesis §6.4). All reads that arrive in one loop turn share one round."""
+        (ReadIndex, thesis §6.4). All reads that arrive in one loop turn share one round. Raises
+        ``Overloaded`` at once; the future may bring ``TimedOut`` or ``Stopped``."""
         self._check_running()
-        if self._next_round is None:
-            self._next_round = _ReadRound(self._loop.time() + self.settings.request_timeout)
-        future = self._loop.create_future()
-        self._next_round.waiters.append(future)
-        self._schedule()
-        return future
+        waiter, is_first = self._reads.add()
+        if is_first:
+            self._schedule()
+        return waiter
 
     def receive(self, message: Message) -> None:
         """A peer's message arrived."""
@@ -249,6 +246,8 @@ class Driver:
 
     def receive_snapshot(self, message: InstallSnapshot, staged: StagedSnapshot) -> None:
         """A peer's snapshot arrived, with all of its content."""
+        if (older := self._staged.get(message.snapshot.position)) is not None:
+            older.discard()
         self._staged[message.snapshot.position] = staged
         self.receive(message)
 
@@ -257,18 +256,39 @@ class Driver:
         self.core.report_snapshot(follower, index, arrived=arrived)
         self._schedule()
 
-    def propose_membership(self, changes: Sequence[Change], context: bytes = b"") -> int:
-        """See ``Consensus.propose_membership``."""
+    def change_members(self, changes: Sequence[Change], context: bytes | None = None) -> asyncio.Future[None]:
+        """See ``Consensus.propose_membership``; the future is done when the final membership of the change
+        is applied here. It may bring ``LeadershipLost``, ``TimedOut`` or ``Stopped``."""
         self._check_running()
-        index = self.core.propose_membership(changes, context)
+        self.core.propose_membership(changes, context)
+        future = self._loop.create_future()
+        self._changing.append((self._loop.time() + self.settings.request_timeout, future))
         self._schedule()
-        return index
+        return future
 
     def transfer_leadership(self, target: int) -> None:
         """See ``Consensus.transfer_leadership``."""
         self._check_running()
         self.core.transfer_leadership(target)
         self._schedule()
+
+    async def hand_over(self) -> None:
+        """If this node leads, let the voter lead that is furthest, and wait for that, an election timeout at
+        most: before a stop, so that nobody has to notice it first (thesis 3.10)."""
+        core = self.core
+        heirs = [one for one in core.membership.voters - {core.id} if one in core.progress]
+        if self.failure is not None or core.role is not Role.LEADER or not heirs:
+            return
+        heir = max(
+            heirs, key=lambda one: (core.progress[one].recently_active, core.progress[one].match_index)
+        )
+        try:
+            self.transfer_leadership(heir)
+        except TransferRefused:
+            return
+        future = self._loop.create_future()
+        self._out_of_office.append(future)
+        await asyncio.wait([future], timeout=core.config.election_ticks * self.settings.tick_interval)
 
     async def stop(self) -> None:
         """Finish the disk work under way, make the applied state durable, release everything."""
@@ -317,38 +337,21 @@ class Driver:
                 self.core.step(message)
             self._take_all()  # what was refused is known to have come to nothing: before the next line
         self._check_office()
-        if self._proposed:
-            proposed, self._proposed = self._proposed, []
-            self._hand_over(proposed)
-        if self._next_round is not None:
-            read_round, self._next_round = self._next_round, None
-            self._ask(read_round)
+        self._outgoing.hand_over()
+        self._reads.ask()
 
     def _check_office(self) -> None:
         """In a new term whoever was asked may lead no more, and what it took may or may not be committed."""
-        leads, term = self.core.role is Role.LEADER, self.core.current_term
+        leads, term, leader = self.core.role is Role.LEADER, self.core.current_term, self.core.leader_id
         if term != self._term or (self._led and not leads):
             self._disown(LeadershipLost(f"the leader of term {self._term} was lost"))
-        self._term, self._led = term, leads
-
-    def _hand_over(self, proposed: list[bytes]) -> None:
-        """Give the core a batch of proposals, which may pass it on to the leader."""
-        self._forward_ctx += 1
-        try:
-            if not self.core.propose(proposed, self._forward_ctx):
-                self._forwarded[self._forward_ctx] = proposed
-        except (NotLeader, ProposalDropped) as error:
-            self._proposals.refuse(proposed, error)
-
-    def _ask(self, read_round: _ReadRound) -> None:
-        self._read_ctx += 1
-        read_round.retry_at = self._loop.time() + self.settings.read_retry
-        try:
-            self.core.read_index(self._read_ctx)
-        except NotLeader as error:
-            read_round.fail(error)
-        else:
-            self._asked[self._read_ctx] = read_round
+        if leader != self._leader and leader:
+            self._reads.ask_held()
+        if not leads:
+            for future in self._out_of_office:
+                future.set_result(None)
+            self._out_of_office.clear()
+        self._term, self._led, self._leader = term, leads, leader
 
     def _take_all(self) -> None:
         while (ready := self.core.ready()) is not None:
@@ -359,12 +362,14 @@ class Driver:
             self._transport.send(ready.messages)
         self._to_apply.extend(ready.committed_entries)
         for read_state in ready.read_states:
-            self._confirm(read_state)
+            self._reads.confirm(read_state)
         for ctx in ready.refused_proposals:
-            self._proposals.refuse(self._forwarded.pop(ctx, []), NotLeader(self.core.leader_id))
+            self._outgoing.refused(ctx)
         for ctx in ready.refused_reads:
-            if (read_round := self._asked.pop(ctx, None)) is not None:
-                read_round.fail(NotLeader(self.core.leader_id))
+            self._reads.refuse(ctx)
+        if self.core.membership is not self._membership:
+            self._membership = self.core.membership
+            self._on_membership(self._membership)
         self._unsaved.append(ready)
 
     # The log's disk.
@@ -427,7 +432,8 @@ class Driver:
     def _drop_unwanted_snapshots(self) -> None:
         """The core has seen all that arrived, and took what it wanted."""
         wanted = {ready.snapshot.position for ready in self._unsaved if ready.snapshot is not None}
-        self._staged = {position: one for position, one in self._staged.items() if position in wanted}
+        for position in [one for one in self._staged if one not in wanted]:
+            self._staged.pop(position).discard()
 
     def _replace_state(self, staged: StagedSnapshot) -> None:
         """The log is marked. A flush under way must end first: it is of the old state."""
@@ -443,7 +449,7 @@ class Driver:
         ready = self._installing
         assert ready is not None
         assert ready.snapshot is not None
-        self._machine.restore(staged)
+        self._machine.restore(staged.open)
         if self._machine.durable_applied != ready.snapshot.position:
             raise InvariantViolated(
                 f"the snapshot said to be at {ready.snapshot.position} has the state of"
@@ -467,7 +473,8 @@ class Driver:
         self._storage.snapshot = position
         self._persisted([ready])
         self.core.applied(position.index)
-        self._release_reads(position.index)
+        self._reads.release(position.index)
+        self._on_membership_applied(ready.snapshot.membership)
         self._step()
 
     # The state machine.
@@ -480,7 +487,7 @@ class Driver:
             self._flush()
             return  # goes on when the flush is done
         apply, resolve, on_applied = machine.apply, self._proposals.resolve, self._on_applied
-        index = 0
+        index, memberships = 0, []
         while queue:
             index, term, entry_type, data = queue.popleft()
             if entry_type is EntryType.NORMAL and data:
@@ -490,10 +497,15 @@ class Driver:
                 resolve(proposal_id, result)
             elif entry_type is EntryType.MEMBERSHIP:
                 machine.apply_membership(index, term, data)
+                memberships.append(decode(data))
             else:
                 apply(index, term, b"")
         self.core.applied(index)
-        self._release_reads(index)
+        self._reads.release(index)
+        for membership in memberships:
+            self._on_membership_applied(membership)
+        if memberships and not self.core.change_under_way:
+            self._finish_changes(None)
         if machine.pending_bytes > self.settings.flush_bytes:
             self._flush()
 
@@ -560,21 +572,6 @@ class Driver:
         except Exception as error:
             self._fail(error)
 
-    # Reads.
-
-    def _confirm(self, read_state: ReadState) -> None:
-        read_round = self._asked.pop(read_state.ctx, None)
-        if read_round is None:
-            return  # it timed out
-        if read_state.index <= self.core.last_applied:
-            read_round.resolve()
-        else:
-            heapq.heappush(self._confirmed, (read_state.index, read_state.ctx, read_round))
-
-    def _release_reads(self, applied: int) -> None:
-        while self._confirmed and self._confirmed[0][0] <= applied:
-            heapq.heappop(self._confirmed)[2].resolve()
-
     # Time and failure.
 
     def _tick(self) -> None:
@@ -583,9 +580,13 @@ class Driver:
             return
         now = self._loop.time()
         self._proposals.expire(TimedOut("the proposal got no answer in time"))
-        self._forget_answered()
+        self._outgoing.tick()
+        if self._changing and self._changing[0][0] <= now:
+            self._finish_changes(TimedOut("the change of members was not committed in time"))
         try:
-            self._expire_reads(now)
+            self._reads.expire()
+            if self._leader:
+                self._reads.ask_held()
             if now - self._flushed_at >= self.settings.flush_interval:
                 self._flush()
             self.core.tick()
@@ -593,26 +594,6 @@ class Driver:
             self._fail(error)
             return
         self._schedule()
-
-    def _forget_answered(self) -> None:
-        """Batches that were passed on and in which nobody waits any more, oldest first."""
-        for ctx, proposed in list(self._forwarded.items()):
-            if self._proposals.is_waited_for(proposed):
-                return
-            del self._forwarded[ctx]
-
-    def _expire_reads(self, now: float) -> None:
-        error = TimedOut("the read index got no answer in time")
-        for ctx, read_round in list(self._asked.items()):
-            if read_round.deadline <= now or read_round.is_answered:
-                del self._asked[ctx]
-                read_round.fail(error)
-            elif read_round.retry_at <= now:
-                # By a context of its own: an answer to either question will do.
-                self._ask(read_round)
-        for _, _, read_round in self._confirmed:
-            if read_round.deadline <= now:
-                read_round.fail(error)
 
     def _check_running(self) -> None:
         if self.failure is not None:
@@ -622,29 +603,31 @@ class Driver:
 
     def _fail_waiters(self, error: Exception) -> None:
         """Nobody who waits here will get an answer."""
-        rounds = [confirmed[2] for confirmed in self._confirmed]
-        if self._next_round is not None:
-            rounds.append(self._next_round)
-        for read_round in rounds:
-            read_round.fail(error)
-        self._confirmed.clear()
-        self._next_round = None
-        self._disown(error)
+        self._reads.fail_all(error)
+        self._outgoing.clear()
         self._proposals.fail_all(error)
+        self._finish_changes(error)
 
     def _disown(self, error: Exception) -> None:
-        """What was given to a leader will perhaps not be answered any more; what was not yet, will be."""
-        self._proposals.fail_all(error, spare=self._proposed)
-        self._forwarded.clear()
-        for read_round in self._asked.values():
-            read_round.fail(error)
-        self._asked.clear()
+        """What was given to a leader will perhaps not be answered any more; what was not yet, will be. Reads
+        can be asked for again."""
+        self._proposals.fail_all(error, spare=self._outgoing.unsent)
+        self._outgoing.forget_forwarded()
+        self._reads.hold_all()
+        if self.core.change_under_way:
+            self._finish_changes(error)
+
+    def _finish_changes(self, error: Exception | None) -> None:
+        """Whoever waits for a change of members hears how it ended."""
+        changing, self._changing = self._changing, []
+        for _, future in changing:
+            if not future.done():
+                future.set_result(None) if error is None else future.set_exception(error)
 
     def _fail(self, error: BaseException) -> None:
         """A promise can no longer be kept: stop making any."""
         if self.failure is not None:
             return
         self.failure = error
-        self._proposed.clear()
         self._fail_waiters(Stopped(f"the node has failed: {error}"))
         self._on_fatal(error)

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 import orjson
 
 from api.errors import kind_of, message_of
-from api.service import Member, Reply, Status
+from api.roster import Member
+from api.service import Reply, Status
 from kvstate.commands import (
     CompactResponse,
     DeleteRangeResponse,

@@ -26,7 +26,7 @@ def serve(arguments: tuple[str, ...]) -> None:
 def _server_module() -> Any:
     # `python -m kvorum` in a folder with an `api` of its own would find that one first.
     sys.path.insert(0, str(HOME))
-    module = importlib.import_module("api.server")
+    module = importlib.import_module("api.flags")
     found = Path(str(module.__file__)).resolve().parent.parent
     if found != HOME:
         raise click.ClickException(

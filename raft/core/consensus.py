@@ -197,9 +197,10 @@ class Consensus:
         proposing.forward(self, data, ctx)
         return 0
 
-    def propose_membership(self, changes: Sequence[Change], context: bytes = b"") -> int:
-        """Begin a change of members (paper §6); only one at a time. ``context`` travels with its first
-        entry. Returns that entry's index. Raises NotLeader or MembershipRefused."""
+    def propose_membership(self, changes: Sequence[Change], context: bytes | None = None) -> int:
+        """Begin a change of members (paper §6), or of the context alone; only one at a time. A ``context``
+        of None stays as it is. Returns the index of the change's first entry. Raises NotLeader or
+        MembershipRefused."""
         return membership.propose(self, changes, context)
 
     def read_index(self, ctx: int) -> None:

@@ -112,7 +112,7 @@ def describe_position(entry: Entry) -> str:
     """Where an entry stands; of one that changes the members, also to what."""
     position = str(Position(entry.index, entry.term))
     if entry.type is EntryType.MEMBERSHIP:
-        return f"{position}({describe_membership(decode(entry.data)[0])})"
+        return f"{position}({describe_membership(decode(entry.data))})"
     return position
 
 

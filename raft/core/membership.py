@@ -21,6 +21,7 @@ import enum
 import struct
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from raft.core.errors import InvariantViolated, MembershipRefused, NotLeader
@@ -47,15 +48,15 @@ class Change(NamedTuple):
     member: int
 
 
-def encode(membership: Membership, context: bytes) -> bytes:
-    """A membership entry's data. ``context`` is the proposer's and means nothing here."""
+def encode(membership: Membership) -> bytes:
+    """A membership entry's data."""
     groups = (membership.voters, membership.learners, membership.voters_outgoing)
     ids = [_MEMBER.pack(member) for group in groups for member in sorted(group)]
-    return b"".join((_HEAD.pack(FORMAT_VERSION, *map(len, groups)), *ids, context))
+    return b"".join((_HEAD.pack(FORMAT_VERSION, *map(len, groups)), *ids, membership.context))
 
 
-def decode(data: bytes) -> tuple[Membership, bytes]:
-    """(membership, context). Raises InvariantViolated: who cannot tell who votes must not go on."""
+def decode(data: bytes) -> Membership:
+    """Raises InvariantViolated: who cannot tell who votes must not go on."""
     if data and data[0] != FORMAT_VERSION:
         raise InvariantViolated(
             f"a membership entry of format version {data[0]} cannot be read;"
@@ -69,10 +70,9 @@ def decode(data: bytes) -> tuple[Membership, bytes]:
         raise InvariantViolated(f"a membership entry has {len(data)} bytes, {end} were expected")
     ids = [member for (member,) in _MEMBER.iter_unpack(data[_HEAD.size : end])]
     voters, learners = counts[0], counts[0] + counts[1]
-    membership = Membership(
-        frozenset(ids[:voters]), frozenset(ids[voters:learners]), frozenset(ids[learners:])
+    return Membership(
+        frozenset(ids[:voters]), frozenset(ids[voters:learners]), frozenset(ids[learners:]), data[end:]
     )
-    return membership, data[end:]
 
 
 class Memberships:
@@ -111,7 +111,7 @@ class Memberships:
         for entry in entries:
             if entry.type is EntryType.MEMBERSHIP:
                 self._indexes.append(entry.index)
-                self._memberships.append(decode(entry.data)[0])
+                self._memberships.append(decode(entry.data))
                 changed = True
         return changed
 
@@ -134,14 +134,14 @@ def first_entry(c: Consensus) -> Entry:
     index, term = c.log.last_index + 1, c.current_term
     if index > 1:
         return Entry(index, term, EntryType.NORMAL, b"")
-    return Entry(index, term, EntryType.MEMBERSHIP, encode(c.membership, b""))
+    return Entry(index, term, EntryType.MEMBERSHIP, encode(c.membership))
 
 
-def propose(c: Consensus, changes: Sequence[Change], context: bytes) -> int:
+def propose(c: Consensus, changes: Sequence[Change], context: bytes | None) -> int:
     """Begin a change; returns the index of its first entry. Raises NotLeader or MembershipRefused."""
     if c.role is not Role.LEADER:
         raise NotLeader(c.leader_id)
-    target = _target(c, changes)
+    target = _target(c, changes, c.membership.context if context is None else context)
     if c.transfer_target:
         raise MembershipRefused("leadership is being transferred: expected no change of members meanwhile")
     if c.change_under_way:
@@ -152,11 +152,11 @@ def propose(c: Consensus, changes: Sequence[Change], context: bytes) -> int:
     if target == c.membership:
         raise MembershipRefused("the change would change nothing")
     if target.voters != c.membership.voters:
-        target = Membership(target.voters, target.learners, c.membership.voters)
-    return _append(c, target, context)
+        target = replace(target, voters_outgoing=c.membership.voters)
+    return _append(c, target)
 
 
-def _target(c: Consensus, changes: Sequence[Change]) -> Membership:
+def _target(c: Consensus, changes: Sequence[Change], context: bytes) -> Membership:
     """The membership after all changes."""
     voters, learners = set(c.membership.voters), set(c.membership.learners)
     for kind, member in changes:
@@ -172,7 +172,7 @@ def _target(c: Consensus, changes: Sequence[Change]) -> Membership:
             learners.add(member)
     if not voters:
         raise MembershipRefused("no voter would remain")
-    return Membership(frozenset(voters), frozenset(learners))
+    return Membership(frozenset(voters), frozenset(learners), context=context)
 
 
 def _check_caught_up(c: Consensus, learner: int) -> None:
@@ -187,9 +187,9 @@ def _check_caught_up(c: Consensus, learner: int) -> None:
         )
 
 
-def _append(c: Consensus, membership: Membership, context: bytes) -> int:
+def _append(c: Consensus, membership: Membership) -> int:
     index = c.log.last_index + 1
-    c.append([Entry(index, c.current_term, EntryType.MEMBERSHIP, encode(membership, context))])
+    c.append([Entry(index, c.current_term, EntryType.MEMBERSHIP, encode(membership))])
     return index
 
 
@@ -199,7 +199,7 @@ def continue_change(c: Consensus) -> None:
     if c.memberships.latest_index > c.commit_index or not c.committed_in_own_term():
         return
     if c.membership.is_joint:
-        _append(c, c.membership.left(), b"")
+        _append(c, c.membership.left())
     elif c.id not in c.membership.voters:
         _hand_over(c)
     else:

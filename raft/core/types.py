@@ -62,11 +62,13 @@ class HardState(NamedTuple):
 class Membership:
     """Who takes part. ``learners`` only receive the log; ``voters`` decide by majority. While
     ``voters_outgoing`` is not empty the membership is *joint* (paper §6): every decision needs
-    a majority of both."""
+    a majority of both. ``context`` is whatever else the proposer wants to be known of the members,
+    such as where they are reached; it means nothing to consensus."""
 
     voters: frozenset[int] = frozenset()
     learners: frozenset[int] = frozenset()
     voters_outgoing: frozenset[int] = frozenset()
+    context: bytes = b""
 
     @property
     def is_joint(self) -> bool:
@@ -83,7 +85,7 @@ class Membership:
 
     def left(self) -> Membership:
         """What a joint membership becomes in the end."""
-        return Membership(self.voters, self.learners)
+        return Membership(self.voters, self.learners, context=self.context)
 
 
 class SnapshotMeta(NamedTuple):

@@ -94,6 +94,19 @@ def recover(filesystem: Filesystem, directory: Path) -> Log:
     return log
 
 
+def read_identity(filesystem: Filesystem, directory: Path) -> bytes | None:
+    """Whose log is in ``directory``; None where there is none. Raises WalCorrupt."""
+    sequences = [sequence_of(name) for name in filesystem.list_directory(directory)]
+    newest = max((sequence for sequence in sequences if sequence is not None), default=None)
+    if newest is None:
+        return None
+    path = directory / segment_name(newest)
+    decoded = decode_header(filesystem.read(path))
+    if isinstance(decoded, str):
+        raise WalCorrupt(path, 0, decoded)
+    return decoded[0].identity
+
+
 def _read_segment(log: Log, path: Path, data: bytes, *, last: bool) -> None:
     decoded = decode_header(data)
     if isinstance(decoded, str):

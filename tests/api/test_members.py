@@ -9,10 +9,10 @@ import pytest
 
 from api.errors import BadRequest
 from api.handlers import ROUTES
+from api.roster import Member
 from api.schema import requests
 from api.schema.requests import MemberAdd, MemberUpdate
 from api.schema.responses import Encoder
-from api.service import Member
 
 FIRST = Member(7, "n1", ("http://h:1", "http://h:2"), ("http://c:1",))
 NEW = Member(9, "", ("http://h:3",), (), is_learner=True)

@@ -104,7 +104,7 @@ def test_a_port_in_use_is_named(tmp_path: Path, kvorum_server: Server) -> None:
     """The address that is taken is in the message."""
     ran = serve("--data-dir", str(tmp_path / "data"), "--listen-client-urls", kvorum_server.url)
     assert ran.returncode == 1
-    assert "cannot listen for clients" in ran.stderr
+    assert f"cannot listen on {kvorum_server.url} (--listen-client-urls)" in ran.stderr
     assert str(kvorum_server.port) in ran.stderr
 
 
@@ -230,3 +230,23 @@ def test_progress_is_notified(tmp_path: Path) -> None:
         connection.close()
         assert "events" not in notified
         assert notified["header"]["revision"] == "1"
+
+
+def test_etcds_flags_and_a_file(tmp_path: Path) -> None:
+    """A server takes flags with one dash and a file, and says in its log which flags do nothing."""
+    file = tmp_path / "kvorum.yaml"
+    file.write_text("name: from-file\nmax-wals: 5\n")
+    with running(start_kvorum(tmp_path, "-config-file", str(file), "-logger=zap")) as server:
+        members = call(server.port, "/v3/cluster/member/list", {})["members"]
+        assert [member["name"] for member in members] == ["from-file"]
+    assert "these flags of etcd's have no effect here: --max-wals, --logger" in server.log.read_text()
+
+
+def test_a_wrong_file_is_named(tmp_path: Path) -> None:
+    """A file that is wrong is named with its line and key; nothing is created."""
+    file = tmp_path / "kvorum.yaml"
+    file.write_text("nam: n1\n")
+    ran = serve("--data-dir", str(tmp_path / "data"), "--config-file", str(file))
+    assert ran.returncode == 2
+    assert f"{file} line 1 has the unknown key 'nam' (is name meant?)" in " ".join(ran.stderr.split())
+    assert not (tmp_path / "data").exists()

@@ -70,7 +70,7 @@ def test_a_restored_machine_is_the_one_that_was_copied() -> None:
     source = written(store)
     machine = StateMachine(Backend(MemoryStore()))
     apply(machine, Put(b"old", b"1"))
-    machine.restore(store.copy())
+    machine.restore(store.copy)
     assert seen(machine) == seen(source)
     assert machine.durable_applied == source.durable_applied == (16, 1)
     assert machine.pending_bytes == 0
@@ -101,7 +101,7 @@ def test_what_was_not_durable_is_forgotten() -> None:
     apply(machine, Put(b"k", b"old"), Put(b"flushed", b"1"), Compact(2))
     flush(machine)
     apply(machine, Put(b"in memory", b"1"), DeleteRange(b"k"), Put(b"k", b"older"))
-    machine.restore(store.copy())
+    machine.restore(store.copy)
     assert seen(machine) == seen(source)
     assert [kv.key for kv in machine.range(Range(b"\0", b"\0")).kvs] == [b"k"]
     assert not machine.compaction_pending
@@ -115,7 +115,7 @@ def test_a_restored_machine_writes_to_its_new_store() -> None:
     apply(machine, Put(b"old", b"1"))
     copy = store.copy()
     assert not old.closed
-    machine.restore(copy)
+    machine.restore(lambda: copy)
     assert old.closed
     apply(machine, Put(b"k1", b"after"))
     flush(machine)
@@ -129,7 +129,7 @@ def test_entries_continue_the_snapshot() -> None:
     store = MemoryStore()
     written(store)
     machine = StateMachine(Backend(MemoryStore()))
-    machine.restore(store.copy())
+    machine.restore(store.copy)
     with pytest.raises(StateFault, match="cannot follow entry 16"):
         machine.apply(1, 1, b"")
     machine.apply(17, 2, b"")
@@ -142,7 +142,7 @@ def test_a_snapshot_on_disk(tmp_path: Path) -> None:
     source.close()
     machine = StateMachine(Backend(LmdbStore(tmp_path / "old")))
     apply(machine, Put(b"old", b"1"))
-    machine.restore(LmdbStore(tmp_path / "source"))
+    machine.restore(lambda: LmdbStore(tmp_path / "source"))
     assert seen(machine) == expected
     apply(machine, Put(b"after", b"1"))
     flush(machine)

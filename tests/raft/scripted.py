@@ -95,7 +95,7 @@ class State:
                 raise InvariantViolated(f"entry {entry.index} is applied after {len(applied)}")
             applied = (*applied, entry)
             if entry.type is EntryType.MEMBERSHIP:
-                membership = decode(entry.data)[0]
+                membership = decode(entry.data)
         return State(membership, applied)
 
     def upto(self, index: int, membership: Membership) -> State:

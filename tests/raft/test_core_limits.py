@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from raft.core.config import Config
 from raft.core.consensus import Consensus
-from raft.core.errors import InvariantViolated, ProposalDropped
-from raft.core.membership import decode, encode
+from raft.core.errors import InvariantViolated, MembershipRefused, ProposalDropped
+from raft.core.membership import Change, ChangeKind, decode, encode
 from raft.core.messages import (
     AppendEntries,
     AppendEntriesResponse,
@@ -340,21 +340,21 @@ def test_a_conflict_behind_what_agrees_is_not_committed() -> None:
 
 
 ids = st.frozensets(st.integers(1, 2**64 - 1), max_size=5)
-memberships = st.builds(Membership, ids, ids, ids)
+memberships = st.builds(Membership, ids, ids, ids, st.binary(max_size=20))
 
 
-@given(memberships, st.binary(max_size=20))
-def test_a_membership_survives_the_log(membership: Membership, context: bytes) -> None:
+@given(memberships)
+def test_a_membership_survives_the_log(membership: Membership) -> None:
     """What is decoded is what was encoded; equal memberships have equal bytes."""
-    data = encode(membership, context)
-    assert decode(data) == (membership, context)
-    assert encode(decode(data)[0], context) == data
+    data = encode(membership)
+    assert decode(data) == membership
+    assert encode(decode(data)) == data
 
 
 def test_a_membership_that_cannot_be_read_stops_the_server() -> None:
     """Cut short anywhere, or of a later version, it is not guessed at: who cannot tell who votes must not
     go on."""
-    data = encode(Membership(frozenset({1, 2, 3}), frozenset({4}), frozenset({1, 2})), b"")
+    data = encode(Membership(frozenset({1, 2, 3}), frozenset({4}), frozenset({1, 2})))
     for length in range(len(data)):
         with pytest.raises(InvariantViolated, match="membership entry"):
             decode(data[:length])
@@ -415,3 +415,29 @@ def test_without_voters_nothing_is_committed() -> None:
     with pytest.raises(ValueError, match="without voters"):
         committed_index(Membership(), {1: 5})
     assert not is_quorum(Membership(), [1])
+
+
+def test_a_change_carries_its_context_through_the_joint_membership() -> None:
+    """What the proposer wants known of the members is in force with the membership, joint and final."""
+    server = leader()
+    server.step(AppendEntriesResponse(2, 1, 1, True, server.core.last_index))
+    server.core.propose_membership([Change(ChangeKind.REMOVE, 3)], b"where they are")
+    assert server.core.membership.is_joint
+    assert server.core.membership.context == b"where they are"
+    server.settle()
+    server.step(AppendEntriesResponse(2, 1, 1, True, server.core.last_index))
+    assert server.core.membership == Membership(frozenset({1, 2}), context=b"where they are")
+
+
+def test_the_context_alone_can_be_changed() -> None:
+    """Without a joint membership, and only where it differs; None leaves it as it is."""
+    server = leader()
+    server.step(AppendEntriesResponse(2, 1, 1, True, server.core.last_index))
+    server.core.propose_membership([], b"moved")
+    assert server.core.membership == Membership(THREE.voters, context=b"moved")
+    server.settle()
+    server.step(AppendEntriesResponse(2, 1, 1, True, server.core.last_index))
+    with pytest.raises(MembershipRefused, match="would change nothing"):
+        server.core.propose_membership([])
+    with pytest.raises(MembershipRefused, match="would change nothing"):
+        server.core.propose_membership([], b"moved")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -43,7 +44,7 @@ from raft.core.types import Entry, EntryType, HardState, Membership, Position, R
 
 JOINT = Membership(frozenset({1, 2, 4}), frozenset({5}), frozenset({1, 2, 3}))
 ENTRY = Entry(4, 2, EntryType.NORMAL, b"x=1")
-CHANGE = Entry(5, 2, EntryType.MEMBERSHIP, encode(JOINT, b"who asked"))
+CHANGE = Entry(5, 2, EntryType.MEMBERSHIP, encode(replace(JOINT, context=b"who asked")))
 SNAPSHOT = SnapshotMeta(Position(7, 2), Membership(frozenset({1, 2, 3})))
 LIFE = 987654321
 

@@ -6,6 +6,7 @@ still a plan of the same seed: that is what shrinking needs.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -188,7 +189,7 @@ class Nemesis:
         if leader is None or len(leader.core.membership.voters) < 2:
             return
         change = Change(ChangeKind.REMOVE, leader.member)
-        self._ask(leader, lambda: leader.driver.propose_membership([change]))
+        self._ask(leader, lambda: leader.driver.change_members([change]))
         others = set(self._sim.nodes) - {leader.member}
         cut = _between({leader.member}, others) | _between(others, {leader.member})
         options = self._sim.options
@@ -266,7 +267,7 @@ class Nemesis:
             if all(change.member != other.member for other in changes):
                 changes.append(change)
         self._sim.trace("%s is asked to change members: %s", leader, changes)
-        self._ask(leader, lambda: leader.driver.propose_membership(changes, b"context"))
+        self._ask(leader, lambda: leader.driver.change_members(changes, b"at %f" % self._sim.queue.now))
         if rng.random() < 0.3:
             # Before others have heard of it, or those that it removes.
             away = {leader.member} if rng.random() < 0.5 else {change.member for change in changes}
@@ -299,7 +300,9 @@ class Nemesis:
     def _ask(self, node: Node, request: Callable[[], object]) -> None:
         def ask() -> None:
             try:
-                request()
+                asked = request()
+                if isinstance(asked, asyncio.Future):
+                    asked.add_done_callback(lambda done: done.cancelled() or done.exception())
             except (MembershipRefused, NotLeader, TransferRefused, Stopped) as refusal:
                 self._sim.trace("%s refuses: %s", node, refusal)
 

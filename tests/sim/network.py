@@ -124,5 +124,5 @@ def _with_content(source: Node, message: InstallSnapshot) -> tuple[InstallSnapsh
     """What a stream would carry: the durable state of now, and what it says it stands for."""
     store = source.store.copy()
     state = StateMachine(Backend(store))
-    meta = SnapshotMeta(Position(*state.applied), decode(state.membership)[0])
+    meta = SnapshotMeta(Position(*state.applied), decode(state.membership))
     return replace(message, snapshot=meta), store

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from api.roster import Member
 from api.scrubber import Scrubber
 from api.service import Limits, Service
 from kvstate.backend import Backend, MemoryStore
@@ -46,6 +47,36 @@ class Staged:
     def install(self) -> None:
         self._node.disk.step("install")
         self._node.store = self.store
+
+    def open(self) -> MemoryStore:
+        return self.store
+
+    def discard(self) -> None:
+        pass
+
+
+class NobodyListed:
+    """Names and URLs of members mean nothing here, and changes of members are asked of the driver."""
+
+    is_learner = False
+
+    def listed(self) -> tuple[Member, ...]:
+        return ()
+
+    async def add(self, peer_urls: tuple[str, ...], *, is_learner: bool) -> tuple[Member, tuple[Member, ...]]:
+        raise NotImplementedError
+
+    async def remove(self, member: int) -> tuple[Member, ...]:
+        raise NotImplementedError
+
+    async def update(self, member: int, peer_urls: tuple[str, ...]) -> tuple[Member, ...]:
+        raise NotImplementedError
+
+    async def promote(self, member: int) -> tuple[Member, ...]:
+        raise NotImplementedError
+
+    async def move_leader(self, target: int) -> None:
+        raise NotImplementedError
 
 
 class ObservedCore(Consensus):
@@ -87,9 +118,6 @@ class ObservedMachine(StateMachine):
         super().apply_membership(index, term, membership)
         result = ApplyResult(None, None, (), self.revision)
         self._node.sim.oracle.applied(self._node, index, term, membership, result)
-
-    def restore(self, snapshot: Staged) -> None:  # type: ignore[override]  # the driver hands it through
-        super().restore(snapshot.store)
 
 
 class Node:
@@ -195,7 +223,7 @@ class Node:
         )
         sim.oracle.recovered(self, recovered)
         self.machine = machine = ObservedMachine(self)
-        membership = decode(machine.membership)[0] if machine.membership else self.founders
+        membership = decode(machine.membership) if machine.membership else self.founders
         storage = resume(wal, recovered, Position(*machine.applied), membership)
         config = Config(
             id=self.member,
@@ -247,7 +275,13 @@ class Node:
         self._scrubber = scrubber
         limits = Limits(max_txn_ops=128, max_request_bytes=1 << 20)
         self.service = Service(
-            machine, self.driver, self.hub, scrubber, (), limits, lambda: int(self.local_time() * 1000)
+            machine,
+            self.driver,
+            self.hub,
+            scrubber,
+            NobodyListed(),
+            limits,
+            lambda: int(self.local_time() * 1000),
         )
         sim.oracle.booted(self)
         text = "%s boots in term %d, its log ends at %d, its state is at %d"

@@ -217,7 +217,7 @@ class Oracle:
         self._sim.trace("%s has the state of a snapshot at %s", node, machine.applied)
         installing = node.core.log.installing
         if installing is not None and installing == machine.applied:
-            found = decode(machine.membership)[0]
+            found = decode(machine.membership)
             known = node.core.memberships.at(installing.index)
             story = f"{node} takes {known} from a snapshot whose state says {found}"
             self.expect(known == found, "a snapshot brings its membership", story)

@@ -1,0 +1,189 @@
+"""A thousand watchers of one prefix: events delivered per second, and how late they come.
+
+The watchers are streams of POST /v3/watch, spread evenly over the nodes; WRITERS connections put at
+the leader. No more than WINDOW puts are under way, from the sending of a put to the arrival of its
+last event: so the servers are always busy, are never asked for more than they deliver, and the
+backlog, which the latencies would otherwise measure, is bounded alike for both. A latency is that
+of one event at one watcher, from the sending of the put.
+
+To cost less than the servers, this is one loop over epoll that does not parse: it counts the
+occurrences of the name ``mod_revision``, of which an event has one. Only every hundredth watcher
+looks into the values, where the writer put the time. In the end each watcher must have exactly as
+many events as there were puts; what the loop itself used of a core is reported with the figures.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import select
+import socket
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from tests.common.servers import Server
+
+WRITERS = 8
+WINDOW = 16
+MARK = b'"mod_revision"'
+PREFIX = b"watched/"
+PREFIX_END = b"watched0"
+TIMED_VALUE = re.compile(rb'"value":"([A-Za-z0-9+/=]+)"')
+CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
+SAMPLE = 100
+RECEIVE_BYTES = 16_384  # from 128 KiB on, malloc maps and unmaps memory for each
+START_SECONDS = 60.0
+DRAIN_SECONDS = 60.0
+
+
+class Watched(NamedTuple):
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+    resident_mib: float
+    client_cpu: float  # cores that the load generator itself used
+
+
+class Events:
+    """The number of events in a stream that comes in pieces cut anywhere."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+        self.tail = b""  # the beginning of a mark, perhaps, that goes on in what comes next
+
+    def count(self, data: bytes) -> int:
+        """How many marks are complete with ``data``."""
+        if self.tail:
+            data = self.tail + data
+        found = data.count(MARK)
+        self.seen += found
+        # A mark has no line feed, and an answer ends in one.
+        self.tail = b"" if data.endswith(b"\n") else data[1 - len(MARK) :]
+        return found
+
+
+class Watcher:
+    """A stream, of which only the number of events is known."""
+
+    def __init__(self, server: Server, timed: bool) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", server.port))
+        self.url = server.url
+        self.timed = timed
+        self.events = Events()
+        body = b'{"create_request":{"key":"%s","range_end":"%s"}}' % (
+            base64.b64encode(PREFIX),
+            base64.b64encode(PREFIX_END),
+        )
+        self.socket.sendall(http_request(server.port, "/v3/watch", body))
+
+    def wait_until_created(self) -> None:
+        self.socket.settimeout(START_SECONDS)
+        answer = b""
+        while b'"created":true' not in answer or not answer.endswith(b"\n"):
+            data = self.socket.recv(RECEIVE_BYTES)
+            answer += data
+            if not data or not answer.startswith(b"HTTP/1.1 200"):
+                raise SystemExit(f"{self.url} refused a watch: {answer!r}")
+        self.socket.setblocking(False)
+
+
+class Writer:
+    """A connection for puts, one at a time."""
+
+    def __init__(self, server: Server) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", server.port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.port, self.url = server.port, server.url
+        self.idle = True
+        self.answer = b""
+
+    def put(self, number: int) -> None:
+        """A value that begins with the time."""
+        value = (b"%020d" % time.monotonic_ns()).ljust(128, b"v")
+        key = PREFIX + b"key%02d" % (number % 100)
+        body = b'{"key":"%s","value":"%s"}' % (base64.b64encode(key), base64.b64encode(value))
+        self.socket.sendall(http_request(self.port, "/v3/kv/put", body))
+        self.idle = False
+
+    def receive(self) -> None:
+        data = self.socket.recv(RECEIVE_BYTES)
+        self.answer += data
+        if not data or not self.answer.startswith(b"HTTP/1.1 200"):
+            raise SystemExit(f"{self.url} answered a put with {self.answer!r}")
+        head, _, body = self.answer.partition(b"\r\n\r\n")
+        length = CONTENT_LENGTH.search(head + b"\r\n")
+        if length is not None and len(body) == int(length[1]):
+            self.idle, self.answer = True, b""
+
+
+def http_request(port: int, path: str, body: bytes) -> bytes:
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
+    return head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+def watch(
+    members: Sequence[Server], leader: Server, watchers: int, seconds: float, resident: Callable[[], float]
+) -> Watched:
+    streams = [Watcher(members[i % len(members)], timed=i % SAMPLE == 0) for i in range(watchers)]
+    for stream in streams:
+        stream.wait_until_created()
+    writers = [Writer(leader) for _ in range(WRITERS)]
+    try:
+        return _load(streams, writers, seconds, resident)
+    finally:
+        for end in [writer.socket for writer in writers] + [stream.socket for stream in streams]:
+            end.close()
+
+
+def _load(
+    streams: Sequence[Watcher], writers: Sequence[Writer], seconds: float, resident: Callable[[], float]
+) -> Watched:
+    epoll = select.epoll()
+    watcher_of = {stream.socket.fileno(): stream for stream in streams}
+    writer_of = {writer.socket.fileno(): writer for writer in writers}
+    for fd in (*watcher_of, *writer_of):
+        epoll.register(fd, select.EPOLLIN)
+    sent = delivered = 0
+    latencies: list[float] = []
+    cpu, start = time.process_time(), time.monotonic()
+    while True:
+        now = time.monotonic()
+        if now < start + seconds:
+            for writer in writers:
+                if writer.idle and delivered >= (sent - WINDOW + 1) * len(streams):
+                    writer.put(sent)
+                    sent += 1
+        elif delivered >= sent * len(streams) and all(writer.idle for writer in writers):
+            break
+        elif now > start + seconds + DRAIN_SECONDS:
+            break  # the counts below will say it
+        for fd, _ in epoll.poll(0.1):
+            if fd in writer_of:
+                writer_of[fd].receive()
+                continue
+            stream = watcher_of[fd]
+            data = stream.socket.recv(RECEIVE_BYTES)
+            if not data:
+                raise SystemExit(f"{stream.url} ended a watch")
+            delivered += stream.events.count(data)
+            if stream.timed:
+                arrived = time.monotonic()
+                latencies += [arrived - put for put in times(data)]
+    last = time.monotonic()
+    epoll.close()
+    used = (time.process_time() - cpu) / (last - start)
+    wrong = [stream for stream in streams if stream.events.seen != sent]
+    if wrong:
+        raise SystemExit(
+            f"{len(wrong)} of {len(streams)} watchers did not get {sent} events:"
+            f" {wrong[0].url} sent one of them {wrong[0].events.seen}"
+        )
+    cuts = statistics.quantiles([1000 * latency for latency in latencies], n=100)
+    return Watched(delivered / (last - start), cuts[49], cuts[98], resident(), used)
+
+
+def times(data: bytes) -> list[float]:
+    """When the values in ``data`` were put; those cut at its ends are left out."""
+    return [int(base64.b64decode(value)[:20]) / 1e9 for value in TIMED_VALUE.findall(data)]

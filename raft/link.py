@@ -1,0 +1,204 @@
+"""The way to one peer: a WebSocket that is opened again and again, and a bounded queue before it.
+
+Messages may be lost (that is Raft's business), so what comes while there is no connection, or
+while more than ``QUEUE_BYTES_MAX`` wait for a slow one, is dropped. A peer that is slow, stopped
+or gone therefore costs the others nothing, and a bounded amount of memory here.
+
+Whatever has gathered in the queue leaves as one frame (``codec``), up to a size.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import socket
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+import aiohttp
+
+from raft.codec import encode
+from raft.core.messages import AppendEntries, Message, Propose
+from raft.handshake import REASON, REFUSED, Identity, Reason
+
+log = logging.getLogger(__name__)
+
+STREAM_PATH: Final = "/raft/stream"
+QUEUE_BYTES_MAX: Final = 64 << 20
+FRAME_BYTES: Final = 1 << 20
+"""A frame is begun with no more than this, so that a long queue leaves in pieces."""
+
+_MESSAGE_BYTES = 100  # what a message costs beside its data, roughly
+_BACK_OFF_MIN, _BACK_OFF_MAX = 0.05, 1.0
+_PATIENCE = 0.3
+_REMIND_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSettings:
+    """Times in seconds."""
+
+    connect_timeout: float = 2.0
+    ping_interval: float = 5.0
+    # Sent bytes that are not acknowledged for so long end the connection.
+    unacknowledged_max: float = 2.0
+
+
+class Link:
+    """See the module's docstring. ``on_refused(member, reason, text)`` hears why a peer turned us away."""
+
+    def __init__(
+        self,
+        us: Identity,
+        member: int,
+        urls: tuple[str, ...],
+        session: aiohttp.ClientSession,
+        settings: LinkSettings,
+        on_refused: Callable[[int, Reason | None, str], None],
+    ) -> None:
+        self.member = member
+        self.urls = urls
+        self.connected_since: float | None = None  # by the loop's clock
+        self._us = us
+        self._session = session
+        self._settings = settings
+        self._on_refused = on_refused
+        self._queue: deque[tuple[Message, int]] = deque()
+        self._queued_bytes = 0
+        self._wake = asyncio.Event()  # something is queued, or the connection is over
+        self._try_now = asyncio.Event()
+        self._complained: tuple[str, float] = ("", 0.0)
+        self._loop = asyncio.get_running_loop()
+        self._task = self._loop.create_task(self._run())
+
+    def offer(self, message: Message) -> None:
+        """Send it, if there is a connection that can take it."""
+        if self.connected_since is None:
+            return
+        size = _size(message)
+        if self._queued_bytes + size > QUEUE_BYTES_MAX:
+            return
+        self._queue.append((message, size))
+        self._queued_bytes += size
+        self._wake.set()
+
+    def try_now(self) -> None:
+        """The peer was heard of: there is no reason to wait with the next attempt."""
+        if self.connected_since is None:
+            self._try_now.set()
+
+    async def close(self) -> None:
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+
+    async def _run(self) -> None:
+        back_off, attempt = _BACK_OFF_MIN, 0
+        while True:
+            url = self.urls[attempt % len(self.urls)]
+            attempt += 1
+            self._try_now.clear()
+            try:
+                if await self._connect(url):
+                    back_off = _BACK_OFF_MIN
+            except aiohttp.WSServerHandshakeError as error:
+                self._refused(url, error)
+                back_off = _BACK_OFF_MAX
+            except (aiohttp.ClientError, OSError, ValueError) as error:
+                if back_off > _PATIENCE:  # members that start together find each other at the second try
+                    self._complain(f"member {self.member:x} cannot be reached at {url}: {_cause(error)}")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(back_off * random.uniform(0.7, 1.3)):
+                    await self._try_now.wait()
+            back_off = min(2 * back_off, _BACK_OFF_MAX)
+
+    async def _connect(self, url: str) -> bool:
+        """Keep one connection as long as it lasts; returns whether anything could be sent."""
+        async with asyncio.timeout(self._settings.connect_timeout):
+            stream = await self._session.ws_connect(
+                url.rstrip("/") + STREAM_PATH,
+                headers=self._us.headers(self.member),
+                heartbeat=self._settings.ping_interval,
+            )
+        _give_up_after(stream.get_extra_info("socket"), self._settings.unacknowledged_max)
+        async with stream:
+            log.info("connected to member %x at %s", self.member, url)
+            self.connected_since = self._loop.time()
+            self._complained = ("", 0.0)
+            reader = self._loop.create_task(self._until_closed(stream))
+            reader.add_done_callback(lambda _: self._wake.set())
+            try:
+                while not reader.done():
+                    await self._wake.wait()
+                    self._wake.clear()
+                    while self._queue and not reader.done():
+                        await stream.send_bytes(self._next_frame())
+                self._complain(f"the connection to member {self.member:x} ended: {reader.result()}")
+                return True
+            finally:
+                self.connected_since = None
+                self._queue.clear()
+                self._queued_bytes = 0
+                reader.cancel()
+
+    async def _until_closed(self, stream: aiohttp.ClientWebSocketResponse) -> str:
+        """The peer sends nothing on this connection but its end; returns what it says about that."""
+        while True:
+            message = await stream.receive()
+            if message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.ERROR):
+                return str(message.extra or message.data)
+            if message.type in (aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED):
+                return str(stream.exception() or "closed")
+
+    def _next_frame(self) -> bytes:
+        messages, size = [], 0
+        while self._queue and size < FRAME_BYTES:
+            message, message_bytes = self._queue.popleft()
+            messages.append(message)
+            size += message_bytes
+        self._queued_bytes -= size
+        return encode(messages)
+
+    def _refused(self, url: str, error: aiohttp.WSServerHandshakeError) -> None:
+        headers: Mapping[str, str] = error.headers or {}
+        text = headers.get(REFUSED)
+        reason = next((one for one in Reason if one.value == headers.get(REASON)), None)
+        if text is None:
+            text = f"what answers at {url} is no member of a Kvorum cluster (HTTP status {error.status})"
+        self._complain(f"member {self.member:x} at {url} refused this member: {text}")
+        self._on_refused(self.member, reason, text)
+
+    def _complain(self, text: str) -> None:
+        """Once a minute is often enough for the same trouble."""
+        before, at = self._complained
+        now = self._loop.time()
+        if text != before or now - at > _REMIND_SECONDS:
+            self._complained = (text, now)
+            log.warning("%s", text)
+
+
+def _cause(error: Exception) -> str:
+    """Without aiohttp's own words around it."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return error.os_error.strerror or str(error.os_error)
+    return str(error) or "no answer in time"
+
+
+def _size(message: Message) -> int:
+    if isinstance(message, AppendEntries):
+        entries = message.entries
+        return _MESSAGE_BYTES + sum([len(entry.data) for entry in entries]) + 24 * len(entries)
+    if isinstance(message, Propose):
+        return _MESSAGE_BYTES + sum([len(one) for one in message.data]) + 8 * len(message.data)
+    return _MESSAGE_BYTES
+
+
+def _give_up_after(connection: socket.socket | None, seconds: float) -> None:
+    """TCP would go on for a quarter of an hour where nobody answers, and wait ever longer between tries:
+    long after the network has healed. A new connection is there at once."""
+    if connection is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
