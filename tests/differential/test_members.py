@@ -184,12 +184,13 @@ def one_member(side: Side) -> None:
     say = side.say
     say("L", "list")
     say("L", "list", {"linearizable": True})
+    # As learners: what one of the two took by mistake would otherwise cost it its quorum.
     for urls in (None, [], [""], [None], ["nope"], ["127.0.0.1:1"], ["http://h"], ["http://h:1/"]):
-        say("L", "add", {"peerURLs": urls})
+        say("L", "add", {"peerURLs": urls, "isLearner": True})
     for urls in (["http://h:1/p"], ["ftp://h:1"], ["http://h:x"], ["http://h:-1"], ["http://a b:1"]):
-        say("L", "add", {"peerURLs": urls})
+        say("L", "add", {"peerURLs": urls, "isLearner": True})
     for urls in (["http://[::1"], ["http://::1:5"], ["unix://a"], ["http://h:1", ""], ["http://h%41:1"]):
-        say("L", "add", {"peerURLs": urls})
+        say("L", "add", {"peerURLs": urls, "isLearner": True})
     for wrong in ({"peerURLs": "x"}, {"peerURLs": [1]}, {"peerURLs": {}}, {"peerUrls": ["http://h:1"]}):
         say("L", "add", wrong)
     for wrong in ({"isLearner": 1}, {"isLearner": "true"}):
