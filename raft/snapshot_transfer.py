@@ -376,6 +376,8 @@ class SnapshotReceiver:
                 incoming.reading = None
                 if self._incoming.get(incoming.source) is incoming and not incoming.is_delivered:
                     self._expire_later(incoming)
+        if (reading.cancelled() or reading.exception()) and request.transport is not None:
+            request.transport.abort()  # or the server would go on to wait for the rest
         if reading.cancelled():
             return _answer(HTTPStatus.CONFLICT, "another request took over", {OFFSET: str(incoming.received)})
         try:

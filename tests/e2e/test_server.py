@@ -108,15 +108,6 @@ def test_a_port_in_use_is_named(tmp_path: Path, kvorum_server: Server) -> None:
     assert str(kvorum_server.port) in ran.stderr
 
 
-def test_another_members_data_is_refused(tmp_path: Path) -> None:
-    """Data of a member with other peer URLs is not touched."""
-    with running(start_kvorum(tmp_path)):
-        pass
-    ran = serve("--data-dir", str(tmp_path / "data"), "--initial-cluster-token", "other")
-    assert ran.returncode == 1
-    assert "another member" in ran.stderr
-
-
 def test_a_state_ahead_of_its_log_is_refused(tmp_path: Path) -> None:
     """A log that was replaced by an older or empty one does not start as if nothing were missing."""
     with running(start_kvorum(tmp_path)) as server:

@@ -700,6 +700,16 @@ async def test_a_snapshot_may_be_followed_by_another() -> None:
         assert r.driver.core.last_applied == 20
 
 
+async def test_the_same_snapshot_twice_leaves_one_content() -> None:
+    """Two leaders may send the same position: the content that comes later takes the place of the other,
+    which is discarded and not forgotten."""
+    async with following() as r:
+        first, second = send_snapshot(r, Position(10, 1)), send_snapshot(r, Position(10, 1))
+        await answered(r, 10)
+        assert (first.is_discarded, second.is_discarded) == (True, False)
+        assert (first.begun.is_set(), second.begun.is_set()) == (False, True)
+
+
 async def test_a_snapshot_of_what_is_there_is_dropped() -> None:
     """A doubled or late snapshot is answered, and its content not looked at."""
     async with following() as r:
@@ -711,6 +721,7 @@ async def test_a_snapshot_of_what_is_there_is_dropped() -> None:
         assert {answer.index for answer in r.wire.of(AppendEntriesResponse)} == {10}
         await turns()
         assert not any(one.begun.is_set() for one in late)
+        assert all(one.is_discarded for one in late)
         contents = [weakref.ref(one) for one in late]
         del late
         gc.collect()

@@ -31,7 +31,7 @@ from raft.snapshot_transfer import (
     encode_message,
 )
 
-THREE = Membership(frozenset({1, 2, 3}), frozenset({4}))
+THREE = Membership(frozenset({1, 2, 3}), frozenset({4}), context=b"context")
 HASTY = TransferSettings(
     stalled_after=0.5, finish_timeout=1, backoff=0.01, backoff_max=0.05, silent_after=5, kept_for=5
 )
@@ -67,7 +67,7 @@ class Source:
 
     def stands_for(self, copy: Path) -> tuple[tuple[int, int], bytes]:
         with copy.open("rb") as file:
-            return (int(file.read(8)), 3), encode(THREE, b"context")
+            return (int(file.read(8)), 3), encode(THREE)
 
 
 @dataclass
