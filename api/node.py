@@ -183,6 +183,7 @@ class Node:
             request_timeout=5 + 2 * config.election_timeout / 1000,
             snapshot_count=config.snapshot_count,
             catchup_entries=config.snapshot_catchup_entries,
+            inline_write_max=0.001,
         )
         loop = asyncio.get_running_loop()
         proposals = Proposals(self.member_id, time.time_ns() // 1_000_000, settings.request_timeout, loop)

@@ -88,12 +88,16 @@ class PeerTransport:
 
     def send(self, messages: Sequence[Message]) -> None:
         """See ``driver.Transport``."""
+        used = set()
         for message in messages:
             link = self.links.get(message.target)
             if type(message) is InstallSnapshot:
                 self._send_snapshot(message, link)
             elif link is not None:
                 link.offer(message)
+                used.add(link)
+        for link in used:
+            link.flush()
 
     def connected_since(self, member: int) -> float | None:
         """Since when, by the loop's clock, there is a connection to this member; None if there is none."""

@@ -252,6 +252,7 @@ class Node:
             snapshot_count=settings.snapshot_count,
             catchup_entries=settings.catchup_entries,
             read_retry=settings.request_timeout / 4,
+            inline_write_max=1.0 if settings.inline_writes else -1.0,
         )
         # Every life has proposal ids of its own, as the boot time provides for outside.
         proposals = Proposals(
