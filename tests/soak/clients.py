@@ -34,7 +34,7 @@ from kvstate.types import EventType
 from tests.sim.history import History, Operation, Outcome, Request, WatchLog
 from tests.soak.cluster import Member
 from tests.soak.evidence import EVERYTHING, Events, sees_all
-from tests.soak.wire import decode, decode_watch, encode, encode_watch, error_text, state_error
+from tests.soak.wire import decode_watch, encode, encode_watch, note_answer
 from watch.watcher import WatchCreate
 
 WRITES = (Put, DeleteRange, Txn)
@@ -172,7 +172,7 @@ class Workload:
         except (aiohttp.ClientError, OSError) as error:
             why = type(error).__name__
         else:
-            why = self._answered(operation, status, answer)
+            why = note_answer(operation, status, answer)
             # Learners and the like answer reads of their own state alone.
             if operation.outcome is Outcome.OK and not getattr(request, "serializable", False):
                 known = self.progress.sound.get(member.number, 0.0)
@@ -187,17 +187,6 @@ class Workload:
         elif operation.outcome is Outcome.UNKNOWN:
             self.progress.refusals[why] += 1
         return operation
-
-    def _answered(self, operation: Operation, status: int, body: bytes) -> str:
-        if status != 200:
-            error = state_error(status, body)
-            if error is not None:
-                operation.outcome, operation.error = Outcome.ERROR, error
-            return error_text(body)
-        answer = decode(operation.request, body)
-        operation.outcome = Outcome.OK
-        operation.revision, operation.response = answer.revision, answer.response
-        return ""
 
 
 def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
@@ -345,7 +334,9 @@ class Watcher:
             reading = asyncio.ensure_future(self.read(request))
             try:
                 # The random kind hangs up after a while, and then begins another.
-                await asyncio.wait([reading], timeout=self._random.uniform(1, 20) if self._is_random else None)
+                await asyncio.wait(
+                    [reading], timeout=self._random.uniform(1, 20) if self._is_random else None
+                )
                 if self._load.stopped and not reading.done():
                     await reading  # to the end of the run
             finally:

@@ -158,7 +158,9 @@ class Member:
             code = await self.process.wait()
             if not self.is_wanted:
                 return
-            self._cluster.say(f"{self.name} ended by itself with {code} ({self.excuse or 'without a reason'})")
+            self._cluster.say(
+                f"{self.name} ended by itself with {code} ({self.excuse or 'without a reason'})"
+            )
             if self.excuse is None:
                 self._cluster.fail(
                     f"{self.name} ended by itself, with exit code {code}, and no fault explains it;"
@@ -281,7 +283,9 @@ class Cluster:
 
     # Questions and orders.
 
-    async def ask(self, member: Member, path: str, message: dict[str, Any], seconds: float = 5.0) -> dict[str, Any]:
+    async def ask(
+        self, member: Member, path: str, message: dict[str, Any], seconds: float = 5.0
+    ) -> dict[str, Any]:
         """Raises Refused if it could not be done, or nobody knows whether it was."""
         assert self._session is not None
         timeout = aiohttp.ClientTimeout(total=seconds)

@@ -43,7 +43,10 @@ def why_no_namespaces() -> str | None:
     if missing:
         return f"needs {', '.join(missing)}"
     name = f"soak{os.getpid()}"
-    for command in (["ip", "netns", "add", name], ["nsenter", f"--net={NETNS / name}", "nft", "list", "ruleset"]):
+    for command in (
+        ["ip", "netns", "add", name],
+        ["nsenter", f"--net={NETNS / name}", "nft", "list", "ruleset"],
+    ):
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
         if ran.returncode:
             reason = ran.stderr.strip().splitlines()[-1:] or ["failed"]
@@ -61,8 +64,8 @@ def libfaketime() -> Path | None:
 # The process outside.
 
 
-def enter(arguments: Sequence[str], nodes: int) -> int:
-    """Run ``python -m tests.soak.main`` with these arguments inside a new lab; its exit code."""
+def enter(arguments: Sequence[str], nodes: int, module: str = "tests.soak.main") -> int:
+    """Run ``python -m MODULE`` with these arguments inside a new lab; its exit code."""
     remove_leftovers()
     outer = f"soak{os.getpid()}"
     names = [f"{outer}-n{number}" for number in range(1, nodes + 1)]
@@ -81,7 +84,7 @@ def enter(arguments: Sequence[str], nodes: int) -> int:
         child = subprocess.Popen(
             [
                 *("setpriv", "--pdeathsig", "TERM", "nsenter", f"--net={NETNS / outer}"),
-                *(sys.executable, "-m", "tests.soak.main", *arguments, "--lab", outer),
+                *(sys.executable, "-m", module, *arguments, "--lab", outer),
             ],
             start_new_session=True,
         )
@@ -160,12 +163,16 @@ class Lab:
         await call("ip", "link", "set", "br0", "up")
         for node in range(1, self.nodes + 1):
             inside = f"{self.name}-n{node}"
-            await call("ip", "link", "add", f"v{node}", "type", "veth", "peer", "name", "eth0", "netns", inside)
+            await call(
+                "ip", "link", "add", f"v{node}", "type", "veth", "peer", "name", "eth0", "netns", inside
+            )
             await call("ip", "link", "set", f"v{node}", "master", "br0", "up")
             await self.inside(node, "ip", "link", "set", "lo", "up")
             await self.inside(node, "ip", "address", "add", f"10.77.0.{node}/16", "dev", "eth0")
             await self.inside(node, "ip", "link", "set", "eth0", "up")
-            await self._nft(node, "add table inet f; add chain inet f in { type filter hook input priority 0 ; }")
+            await self._nft(
+                node, "add table inet f; add chain inet f in { type filter hook input priority 0 ; }"
+            )
 
     def prefix(self, node: int) -> list[str]:
         """What goes before a command to run it as this member: in its namespace, ended with us."""
@@ -200,9 +207,7 @@ class Lab:
         addresses = [
             address
             for sender in senders
-            for address in (
-                [f"10.77.{part}.{sender}" for part in (0, 1, 2)] if sender else ["10.77.0.254"]
-            )
+            for address in ([f"10.77.{part}.{sender}" for part in (0, 1, 2)] if sender else ["10.77.0.254"])
         ]
         if not addresses:
             return

@@ -57,7 +57,7 @@ class Relay:
         except (OSError, asyncio.CancelledError):
             pass
         finally:
-            writer.transport.abort()  # as if the other side had hung up without a word
+            await _hang_up(writer)
             self._tasks.discard(task)
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -73,7 +73,8 @@ class Relay:
         finally:
             for pump in pumps:
                 pump.cancel()
-            far_writer.transport.abort()
+            await asyncio.gather(*pumps, return_exceptions=True)
+            await _hang_up(far_writer)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_QUEUED_MAX)
@@ -86,6 +87,7 @@ class Relay:
             await sender
         finally:
             sender.cancel()
+            await asyncio.gather(sender, return_exceptions=True)
 
     async def _send(self, queue: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter) -> None:
         loop = asyncio.get_running_loop()
@@ -99,3 +101,10 @@ class Relay:
                 return
             writer.write(data)
             await writer.drain()
+
+
+async def _hang_up(writer: asyncio.StreamWriter) -> None:
+    """At once and without a word, as when a process has died."""
+    writer.transport.abort()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()

@@ -37,7 +37,7 @@ from kvstate.commands import (
 )
 from kvstate.errors import RequestError
 from kvstate.types import EventType, KeyValue
-from tests.sim.history import Request
+from tests.sim.history import Operation, Outcome, Request
 from watch.watcher import WatchCreate, WatchEvent, WatchResponse
 
 PATHS: dict[type, str] = {
@@ -94,9 +94,7 @@ def _message(request: Any) -> dict[str, Any]:
                 ignore_value=request.ignore_value,
             )
         case DeleteRange():
-            return _set(
-                key=_b64(request.key), range_end=_b64(request.range_end), prev_kv=request.prev_kv
-            )
+            return _set(key=_b64(request.key), range_end=_b64(request.range_end), prev_kv=request.prev_kv)
         case Range():
             return _set(
                 key=_b64(request.key),
@@ -129,7 +127,9 @@ def _compare(compare: Compare) -> dict[str, Any]:
         "key": _b64(compare.key),
         "result": CompareResult(compare.result).name,
         "target": CompareTarget(compare.target).name,
-        _OPERANDS[CompareTarget(compare.target)]: _b64(operand) if isinstance(operand, bytes) else str(operand),
+        _OPERANDS[CompareTarget(compare.target)]: _b64(operand)
+        if isinstance(operand, bytes)
+        else str(operand),
     }
 
 
@@ -159,8 +159,6 @@ def _b64(data: bytes) -> str:
 
 class Answer(NamedTuple):
     revision: int
-    term: int
-    member: int
     response: Response
 
 
@@ -173,7 +171,7 @@ def decode(request: Request, body: bytes) -> Answer:
     revision = _int(header, "revision")
     if revision < 1:
         raise BadAnswer(f"no revision in the header of the answer to {request!r}: {body[:300]!r}")
-    return Answer(revision, _int(header, "raft_term"), _int(header, "member_id"), _response(request, message))
+    return Answer(revision, _response(request, message))
 
 
 def _response(request: Any, message: dict[str, Any]) -> Response:
@@ -183,7 +181,9 @@ def _response(request: Any, message: dict[str, Any]) -> Response:
         case DeleteRange():
             return DeleteRangeResponse(_int(message, "deleted"), _kvs(message, "prev_kvs"))
         case Range():
-            return RangeResponse(_kvs(message, "kvs"), bool(message.get("more", False)), _int(message, "count"))
+            return RangeResponse(
+                _kvs(message, "kvs"), bool(message.get("more", False)), _int(message, "count")
+            )
         case Compact():
             return CompactResponse()
         case Txn():
@@ -196,7 +196,9 @@ def _txn_response(request: Txn, message: dict[str, Any]) -> TxnResponse:
     asked = request.success if succeeded else request.failure
     answered = message.get("responses", [])
     if len(answered) != len(asked):
-        raise BadAnswer(f"a transaction of {len(asked)} operations was answered by {len(answered)}: {request!r}")
+        raise BadAnswer(
+            f"a transaction of {len(asked)} operations was answered by {len(answered)}: {request!r}"
+        )
     names = {Put: "response_put", DeleteRange: "response_delete_range", Range: "response_range"}
     responses = []
     for op, one in zip(asked, answered, strict=True):
@@ -267,6 +269,19 @@ def _loads(body: bytes) -> dict[str, Any]:
     if not isinstance(message, dict):
         raise BadAnswer(f"no JSON object: {body[:300]!r}")
     return message
+
+
+def note_answer(operation: Operation, status: int, body: bytes) -> str:
+    """Enter an answer into the history; the text of an error."""
+    if status == 200:
+        answer = decode(operation.request, body)
+        operation.outcome = Outcome.OK
+        operation.revision, operation.response = answer.revision, answer.response
+        return ""
+    error = state_error(status, body)
+    if error is not None:
+        operation.outcome, operation.error = Outcome.ERROR, error
+    return error_text(body)
 
 
 def state_error(status: int, body: bytes) -> RequestError | None:
