@@ -6,7 +6,7 @@ say different things are a violation, whoever is right. Since every watch is the
 (``tests.sim.watches``), a witness that leaves something out does not get away with it either.
 
     n1: 2: put a=1   3: put b=1                   n2: 2: put a=1   3: put b=2
-                                                  → BadHistory: n1 and n2 disagree about revision 3
+                                                  → BadHistory: the watches disagree about revision 3
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Events:
         elif known != events:
             other = self._witness[revision]
             raise BadHistory(
-                f"nodes disagree about revision {revision}: {describe_watch(other)} was told {tell(known)},"
+                f"watches disagree about revision {revision}: {describe_watch(other)} was told {tell(known)},"
                 f" {describe_watch(log)} was told {tell(events)}"
             )
 

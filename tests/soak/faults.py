@@ -380,6 +380,26 @@ async def transfer(scene: Scene) -> None:
     scene.told = "; ".join(said)
 
 
+async def sabotage(scene: Scene) -> None:
+    """The control, which must be caught: every member goes back to what its disk held a while ago."""
+    members = scene.cluster.members
+    copies = {member: member.home / "copy" for member in members}
+    await asyncio.gather(*(member.end(signal.SIGKILL) for member in members))
+    for member in members:
+        await asyncio.to_thread(shutil.copytree, member.data_dir / "data", copies[member])
+    for member in members:
+        await member.start()
+    for member in members:
+        await serves(scene.cluster, member, 30.0)
+    await asyncio.sleep(2)  # in which something is acknowledged
+    await asyncio.gather(*(member.end(signal.SIGKILL) for member in members))
+    for member in members:
+        member.wipe()
+        await asyncio.to_thread(shutil.move, copies[member], member.data_dir / "data")
+        await member.start()
+    scene.told = "acknowledged writes are gone"
+
+
 KINDS = (
     Kind("kill", kill),
     Kind("kill all", kill_all),
@@ -398,5 +418,6 @@ KINDS = (
     Kind("member replaced", replace),
     Kind("leader transferred", transfer),
 )
+CONTROL = Kind("sabotage", sabotage)  # only where it is asked for by name
 # They harm nobody so far that another fault could not happen at the same time.
 MILD = ("delay", "clock", "leader transferred", "slow fdatasync", "loss")

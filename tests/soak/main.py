@@ -30,7 +30,7 @@ from tests.sim.history import History
 from tests.sim.model import BadHistory
 from tests.soak.cluster import Violation
 from tests.soak.evidence import Final, judge
-from tests.soak.faults import KINDS
+from tests.soak.faults import CONTROL, KINDS
 from tests.soak.lab import enter, remove_leftovers, run_directory, why_no_namespaces
 from tests.soak.report import conclude
 from tests.soak.run import Run, Soak
@@ -77,7 +77,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--lab", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     options.seconds = options.minutes * 60
-    if unknown := set(options.faults) - {kind.name for kind in KINDS}:
+    if unknown := set(options.faults) - {kind.name for kind in (*KINDS, CONTROL)}:
         parser.error(
             f"no such fault: {', '.join(sorted(unknown))}; there are {', '.join(k.name for k in KINDS)}"
         )

@@ -25,7 +25,7 @@ from tests.sim.model import in_range
 from tests.soak.clients import Workload, until
 from tests.soak.cluster import Cluster, Member, Refused, Violation
 from tests.soak.evidence import Final
-from tests.soak.faults import KINDS, MILD, Kind, Scene, serves, why_not
+from tests.soak.faults import CONTROL, KINDS, MILD, Kind, Scene, serves, why_not
 from tests.soak.lab import Lab, call
 from tests.soak.target import find_target
 
@@ -117,7 +117,7 @@ class Soak:
             await cluster.start(relays, options.seed)
             before = ", ".join(f"n{number}" for number in sorted(relays))
             self.run.say(
-                f"{options.nodes} nodes of {self.target.name}, "
+                f"{options.nodes} nodes of {self.target.name},"
                 f" snapshots every {cluster.snapshot_count} entries,"
                 f" relays before {before}, in {self.run.directory}"
             )
@@ -149,6 +149,8 @@ class Soak:
 
     def _deck(self) -> list[Kind]:
         kinds = [kind for kind in KINDS if kind.name not in self.run.left_out]
+        if CONTROL.name in self.run.options.faults:
+            kinds.append(CONTROL)
         return self.random.sample(kinds, len(kinds))
 
     async def _faults(self, end: float) -> None:
@@ -215,7 +217,7 @@ class Soak:
         for (one, _), result in zip(scenes, results, strict=True):
             if isinstance(result, Violation):
                 self.run.fail(f"{one.name}: {result}")
-            elif isinstance(result, Refused | OSError):
+            elif isinstance(result, Refused):
                 self.run.say(f"{one.name} was not possible: {result}")
             elif isinstance(result, Exception):
                 raise result

@@ -267,7 +267,7 @@ def test_a_hole_that_no_watch_saw_is_rejected() -> None:
 
 def test_nodes_that_disagree_are_rejected() -> None:
     """Two nodes tell different things of one revision: rejected at once, whoever is right."""
-    with pytest.raises(BadHistory, match="nodes disagree about revision 4"):
+    with pytest.raises(BadHistory, match="watches disagree about revision 4"):
         told(n2_4=put("a", "other", 2, 4, 2))
 
 

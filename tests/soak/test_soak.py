@@ -34,6 +34,23 @@ def test_a_minute_of_faults(capsys: pytest.CaptureFixture[str]) -> None:
     assert ran.returncode == 0, f"{ran.stdout}\n{ran.stderr}"
 
 
+def test_a_cluster_that_forgets_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control: a cluster whose disks all go back in time must not pass."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    command = [sys.executable, "-m", "tests.soak.main", "--minutes", "0.05", "--target", TARGET]
+    command += ["--plain", "--faults", "sabotage"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert ran.returncode == 1, f"{ran.stdout}\n{ran.stderr}"
+    assert "VIOLATION" in ran.stdout
+    (kept,) = tmp_path.glob("kvorum-soak-*")
+    assert (kept / "history.pickle").exists()
+    assert (kept / "history.txt").exists()
+    assert (kept / "n1" / "log").exists()
+    # What is kept can be judged again.
+    again = [sys.executable, "-m", "tests.soak.main", "--judge", str(kept / "history.pickle")]
+    assert subprocess.run(again, cwd=ROOT, capture_output=True, check=False).returncode == 1
+
+
 def test_an_interrupted_run_leaves_nothing_behind() -> None:
     """After SIGINT in the middle no process, no namespace and no mount of the run is left."""
     command = [sys.executable, "-m", "tests.soak.main", "--minutes", "5", "--target", TARGET]
