@@ -136,7 +136,7 @@ class Member:
                 "env",
                 f"LD_PRELOAD={library}",
                 f"FAKETIME_TIMESTAMP_FILE={self.clock_file}",
-                "FAKETIME_NO_CACHE=1",
+                "FAKETIME_CACHE_DURATION=1",  # read once a second; at each call it is ten times slower
                 "FAKETIME_DONT_FAKE_MONOTONIC=1",
                 *command,
             ]

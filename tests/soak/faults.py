@@ -344,7 +344,7 @@ async def clock(scene: Scene) -> None:
         for jump in jumps:
             for member in victims:
                 member.clock_file.write_text(f"{jump:+d}\n")
-            await asyncio.sleep(scene.seconds(2, 6) / len(jumps))
+            await asyncio.sleep(max(1.2, scene.seconds(2, 6) / len(jumps)))
     finally:
         for member in victims:
             member.clock_file.write_text("+0\n")

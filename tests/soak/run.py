@@ -77,7 +77,8 @@ class Soak:
             run.directory,
             token=f"soak-{options.seed}",
             snapshot_count=options.snapshot_count or self.random.choice([50, 300, 2000]),
-            with_clocks=why_not("faketime", self.target, None) is None,
+            with_clocks=why_not("faketime", self.target, None) is None
+            and (not options.faults or "clock" in options.faults),
             say=run.say,
             fail=run.fail,
         )
