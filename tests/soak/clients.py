@@ -32,7 +32,7 @@ from kvstate.commands import (
 )
 from kvstate.types import EventType
 from tests.sim.history import History, Operation, Outcome, Request, WatchLog
-from tests.soak.cluster import Member
+from tests.soak.cluster import Member, until
 from tests.soak.evidence import EVERYTHING, Events, sees_all
 from tests.soak.wire import decode_watch, encode, encode_watch, note_answer
 from watch.watcher import WatchCreate
@@ -197,16 +197,6 @@ def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
     for option, value in ((socket.TCP_KEEPIDLE, 4), (socket.TCP_KEEPINTVL, 1), (socket.TCP_KEEPCNT, 6)):
         made.setsockopt(socket.IPPROTO_TCP, option, value)
     return made
-
-
-async def until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether it came true in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        await asyncio.sleep(0.02)
-    return True
 
 
 class Client:

@@ -39,6 +39,16 @@ class Refused(Exception):
     """What was asked of the cluster was not done; it may be asked again."""
 
 
+async def until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Whether it came true in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(0.02)
+    return True
+
+
 @dataclass(slots=True)
 class Report:
     """What a run counts."""

@@ -19,11 +19,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.soak.cluster import Cluster, Member, Refused, Violation
+from tests.soak.cluster import STOP_SECONDS, Cluster, Member, Refused, Violation, until
 from tests.soak.lab import libfaketime
 from tests.soak.target import Target
 
-# How long after a failing disk has healed its member may still end because of it.
+# How long after a full disk has room again its member may still end because of it.
 _AFTERMATH_SECONDS = 3.0
 _REPLACE_SECONDS = 60.0
 
@@ -295,12 +295,12 @@ async def failing_sync(scene: Scene) -> None:
     try:
         async with injected(member, f"error=EIO:when={when}"):
             await asyncio.sleep(scene.seconds(1, 4))
-        await asyncio.sleep(_AFTERMATH_SECONDS)
+        failed = traced(member).read_bytes().count(b"INJECTED")
+        has_stopped = await until(lambda: not failed or member.pid != pid, STOP_SECONDS)
     finally:
         member.excuse = None
-    failed = traced(member).read_bytes().count(b"INJECTED")
     scene.told += f", {failed} times"
-    if failed and member.pid == pid:
+    if not has_stopped:
         raise Violation(f"{member.name} went on after an fdatasync had failed: {member.tail()}")
 
 

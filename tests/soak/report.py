@@ -37,7 +37,7 @@ def conclude(run: Run, soak: Soak, finals: list[Final], judged_seconds: float) -
         f" {len(history.watches)} watches complete,\n"
         f"                  {len(finals)} nodes agree on {finals[0].hashes}: nothing is wrong"
     )
-    if run.options.keep:
+    if run.options.keep or count_tracebacks(soak):
         keep(run, history)
         print(f"  kept            {run.directory}")
     else:
@@ -77,10 +77,14 @@ def _summary(run: Run, soak: Soak, acknowledged: int) -> Iterator[tuple[str, str
         f"{cluster.report.starts}, {cluster.report.stops_by_fault} of them after a fault ended a member",
     )
     snapshots = sum(count_lines(member.log, soak.target.snapshot_marks) for member in cluster.members)
-    tracebacks = sum(count_lines(member.log, ("Traceback (most recent",)) for member in cluster.members)
-    yield "logs", f"{snapshots} lines about snapshots, {tracebacks} tracebacks"
+    yield "logs", f"{snapshots} lines about snapshots, {count_tracebacks(soak)} tracebacks"
     worst = max(run.done, key=lambda done: done.without_write, default=Done("", 0.0))
     yield "without a write", f"{worst.without_write:.1f} s at most ({worst.kind})"
+
+
+def count_tracebacks(soak: Soak) -> int:
+    """Not a violation in itself, but somebody should have a look."""
+    return sum(count_lines(member.log, ("Traceback (most recent",)) for member in soak.cluster.members)
 
 
 def count_lines(log: Path, marks: Sequence[str]) -> int:

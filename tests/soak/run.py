@@ -22,8 +22,8 @@ import orjson
 from kvstate.commands import Range
 from tests.sim.history import Outcome, WatchLog
 from tests.sim.model import in_range
-from tests.soak.clients import Workload, until
-from tests.soak.cluster import Cluster, Member, Refused, Violation
+from tests.soak.clients import Workload
+from tests.soak.cluster import Cluster, Member, Refused, Violation, until
 from tests.soak.evidence import Final
 from tests.soak.faults import CONTROL, KINDS, MILD, Kind, Scene, serves, why_not
 from tests.soak.lab import Lab, call
