@@ -25,7 +25,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 NETNS = Path("/run/netns")
@@ -88,9 +88,11 @@ def enter(arguments: Sequence[str], nodes: int, module: str = "tests.soak.main")
             ],
             start_new_session=True,
         )
-        return child.wait()
+        code = child.wait()
+        return code if code >= 0 else 128 - code
     finally:
         _remove_namespaces([*names, outer])
+        _unmount(lambda pid: pid == os.getpid())
 
 
 def remove_leftovers() -> None:
@@ -98,10 +100,15 @@ def remove_leftovers() -> None:
     names = sorted(path.name for path in NETNS.glob("soak*")) if NETNS.exists() else []
     dead = [name for name in names if (found := _NAME.match(name)) and not _is_alive(int(found[1]))]
     _remove_namespaces(dead)
+    _unmount(lambda pid: not _is_alive(pid))
+
+
+def _unmount(is_of: Callable[[int], bool]) -> None:
+    """The small disks of runs with these pids."""
     for mount in Path("/proc/mounts").read_text().splitlines():
         where = mount.split()[1]
         found = _DIRECTORY.search(where)
-        if found and not _is_alive(int(found[1])):
+        if found and is_of(int(found[1])):
             subprocess.run(["umount", "-l", where], capture_output=True, check=False)
 
 
