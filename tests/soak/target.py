@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from api.config import ServerConfig
 from tests.common.servers import etcd_binary
 
 
@@ -33,6 +34,7 @@ class Target:
     is_dynamic: bool  # whether libfaketime can set its clock
     # Whether /v3/maintenance/status is one consistent answer, so that two leaders in it are two leaders.
     status_is_atomic: bool
+    has_catchup_flag: bool  # etcd 3.6 has it, 3.5 has not
     disk_megabytes: int  # of the small disk, with nothing amiss
     snapshot_marks: tuple[str, ...]  # in its log, where a snapshot was installed
 
@@ -52,6 +54,9 @@ class Target:
             ("election-timeout", election_ms),
             ("snapshot-count", snapshot_count),
         )
+        if self.has_catchup_flag:
+            # Otherwise so many entries are kept for slow followers that snapshots are rare.
+            options = (*options, ("snapshot-catchup-entries", snapshot_count // 2))
         return [*self.command, *(word for name, value in options for word in (f"--{name}", str(value)))]
 
 
@@ -64,8 +69,9 @@ def find_target(name: str) -> Target:
             None,
             is_dynamic=True,
             status_is_atomic=True,
+            has_catchup_flag="snapshot_catchup_entries" in ServerConfig.__dataclass_fields__,
             disk_megabytes=48,
-            snapshot_marks=("snapshot",),
+            snapshot_marks=("has the snapshot at",),
         )
     # Its gateway has no path for hashkv (etcdctl is asked), and its other hash is over a file's bytes.
     return Target(
@@ -75,6 +81,7 @@ def find_target(name: str) -> Target:
         etcd_binary("etcdctl"),
         is_dynamic=False,
         status_is_atomic=False,
+        has_catchup_flag=False,
         disk_megabytes=320,
         snapshot_marks=("applied snapshot",),
     )
