@@ -13,7 +13,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -209,6 +209,19 @@ class Member:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
         return code
+
+    @contextlib.contextmanager
+    def excused(self, why: str) -> Iterator[None]:
+        """It may end by itself now, and for as long afterwards as a stop may take."""
+        self.excuse = why
+        try:
+            yield
+        finally:
+            asyncio.get_running_loop().call_later(STOP_SECONDS, self._no_excuse, why)
+
+    def _no_excuse(self, why: str) -> None:
+        if self.excuse == why:
+            self.excuse = None
 
     def wipe(self) -> None:
         shutil.rmtree(self.data_dir / "data", ignore_errors=True)

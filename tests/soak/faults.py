@@ -23,8 +23,6 @@ from tests.soak.cluster import STOP_SECONDS, Cluster, Member, Refused, Violation
 from tests.soak.lab import libfaketime
 from tests.soak.target import Target
 
-# How long after a full disk has room again its member may still end because of it.
-_AFTERMATH_SECONDS = 3.0
 _REPLACE_SECONDS = 60.0
 
 
@@ -136,8 +134,8 @@ async def rolling_restart(scene: Scene) -> None:
     scene.tell(*members)
     for member in members:
         code = await member.end(signal.SIGTERM)
-        # etcd ends with the signal that ended it.
-        if code not in (0, -signal.SIGTERM):
+        # etcd ends with the signal that ended it; None: it was down.
+        if code not in (0, -signal.SIGTERM, None) and member.excuse is None:
             raise Violation(f"{member.name} ended with exit code {code} after SIGTERM: {member.tail()}")
         await member.start()
         await serves(scene.cluster, member, 30.0)
@@ -289,16 +287,13 @@ async def failing_sync(scene: Scene) -> None:
     member = await scene.victim()
     when = scene.random.choice(["1", "1+", str(scene.random.randrange(2, 6))])  # counted for each thread
     scene.tell(member, what=f"fdatasync fails (when={when})")
-    member.excuse = "its fdatasync failed"
     pid = member.pid
     traced(member).write_bytes(b"")
-    try:
+    with member.excused("its fdatasync failed"):
         async with injected(member, f"error=EIO:when={when}"):
             await asyncio.sleep(scene.seconds(1, 4))
         failed = traced(member).read_bytes().count(b"INJECTED")
         has_stopped = await until(lambda: not failed or member.pid != pid, STOP_SECONDS)
-    finally:
-        member.excuse = None
     scene.told += f", {failed} times"
     if not has_stopped:
         raise Violation(f"{member.name} went on after an fdatasync had failed: {member.tail()}")
@@ -308,17 +303,15 @@ async def full_disk(scene: Scene) -> None:
     """The small disk is filled to the last byte, and freed later."""
     member = scene.small_disk
     assert member is not None
-    scene.tell(member)
-    member.excuse = "its disk is full"
     filler = member.data_dir / "filler"
+    pid = member.pid
     try:
-        await asyncio.to_thread(fill, filler)
-        await asyncio.sleep(scene.seconds(3, 8))
-        filler.unlink()
-        await asyncio.sleep(_AFTERMATH_SECONDS)
+        with member.excused("its disk is full"):
+            await asyncio.to_thread(fill, filler)
+            await asyncio.sleep(scene.seconds(3, 8))
     finally:
         filler.unlink(missing_ok=True)
-        member.excuse = None
+    scene.told = f"{member.name}, which {'ended' if member.pid != pid else 'went on'}"
 
 
 def fill(path: Path) -> None:
