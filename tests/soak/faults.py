@@ -311,7 +311,7 @@ async def full_disk(scene: Scene) -> None:
             await asyncio.sleep(scene.seconds(3, 8))
     finally:
         filler.unlink(missing_ok=True)
-    scene.told = f"{member.name}, which {'ended' if member.pid != pid else 'went on'}"
+    scene.told = member.name + (", which ended" if member.pid != pid else "")
 
 
 def fill(path: Path) -> None:
