@@ -55,6 +55,11 @@ class Hub:
         self._streams[stream] = None
         return stream
 
+    def close(self) -> None:
+        """End all streams: the node stops, and their clients are to go on elsewhere."""
+        for stream in list(self._streams):
+            stream.close()
+
     def publish(self, revision: int, events: Iterable[Event]) -> None:
         """Tell the synced watchers of all the events of ``revision``. Revisions must ascend, and
         the history must already have them."""

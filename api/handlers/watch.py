@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import Any
 
 from aiohttp import web
@@ -82,11 +83,12 @@ async def _write_responses(
         pending.cancel()
     await response.prepare(request)
     responses = first
-    while responses:
-        for one in responses:
-            for frame in context.encoder.watch(one, context.service.raft_term, context.max_request_bytes):
-                await response.write(frame)
-        responses = await stream.next()
+    with suppress(ConnectionResetError):  # the client hung up in the middle
+        while responses:
+            for one in responses:
+                for frame in context.encoder.watch(one, context.service.raft_term, context.max_request_bytes):
+                    await response.write(frame)
+            responses = await stream.next()
     return response
 
 

@@ -253,27 +253,33 @@ def _compare(value: Any) -> Compare:
     )
 
 
-def _request_op(value: Any, depth: int) -> RequestOp:
-    fields = Message(
+def _txn_message(depth: int) -> Message:
+    """A transaction that lies so deep in others."""
+    request_op = Message(
         Field("request_range", _range),
         Field("request_put", _put),
         Field("request_delete_range", _delete_range),
         Field("request_txn", lambda nested: _txn(nested, depth + 1)),
-    ).read(value)
-    op: RequestOp = None
-    for op in fields.values():  # noqa: B007  # the last one counts
-        pass
-    return op
+    )
+
+    def read_op(value: Any) -> RequestOp:
+        op: RequestOp = None
+        for op in request_op.read(value).values():  # noqa: B007  # the last one counts
+            pass
+        return op
+
+    ops = repeated(read_op)
+    return Message(Field("compare", repeated(_compare)), Field("success", ops), Field("failure", ops))
 
 
 def _txn(value: Any, depth: int = 0) -> Txn:
     if depth > TXN_DEPTH_MAX:
         raise BadRequest(f"transactions are nested more than {TXN_DEPTH_MAX} deep")
-    ops = repeated(lambda op: _request_op(op, depth))
-    fields = Message(Field("compare", repeated(_compare)), Field("success", ops), Field("failure", ops)).read(
-        value
-    )
+    fields = _TXNS[depth].read(value)
     return Txn(*(tuple(fields.get(name, ())) for name in ("compare", "success", "failure")))
+
+
+_TXNS = [_txn_message(depth) for depth in range(TXN_DEPTH_MAX + 1)]
 
 
 def _watch_create(value: Any) -> WatchCreate:
