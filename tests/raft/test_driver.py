@@ -18,6 +18,7 @@ import pytest
 from raft.core.config import Config
 from raft.core.consensus import Consensus
 from raft.core.errors import InvariantViolated
+from raft.core.membership import Change, ChangeKind, encode
 from raft.core.messages import (
     AppendEntries,
     AppendEntriesResponse,
@@ -1008,3 +1009,16 @@ async def test_no_proposal_is_taken_while_leadership_is_transferred() -> None:
         r.driver.core.transfer_target = 0
         await eventually(lambda: r.driver.core.last_index == 2)
         assert not proposal.done()
+
+
+async def test_a_change_of_members_that_is_gone_from_the_log_did_not_succeed() -> None:
+    """The new leader's log has another entry in its place: who waits for it hears that leadership was lost,
+    and the change that the new leader makes is not taken for it."""
+    async with in_office() as r:
+        change = r.driver.change_members([Change(ChangeKind.REMOVE, 3)])
+        other = Entry(3, 2, EntryType.MEMBERSHIP, encode(Membership(THREE.voters, frozenset({4}))))
+        r.driver.receive(AppendEntries(2, 1, 2, 1, 1, (Entry(2, 2, EntryType.NORMAL, b""), other), 3))
+        with pytest.raises(LeadershipLost):
+            await change
+        await eventually(lambda: r.driver.core.last_applied == 3)
+        assert r.driver.core.membership.voters == THREE.voters
