@@ -15,7 +15,6 @@ import fcntl
 import logging
 import os
 import random
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -38,7 +37,7 @@ from raft.core.types import Membership, Position
 from raft.driver import Driver, DriverSettings
 from raft.errors import LeadershipLost, TimedOut
 from raft.filesystem import RealFilesystem
-from raft.proposals import Proposals
+from raft.proposals import ID_BYTES, Proposals
 from raft.restart import Discontinuous, resume
 from raft.wal.recovery import read_identity
 from raft.wal.wal import Recovered, Wal
@@ -185,7 +184,7 @@ class Node:
             catchup_entries=config.snapshot_catchup_entries,
         )
         loop = asyncio.get_running_loop()
-        proposals = Proposals(self.member_id, time.time_ns() // 1_000_000, settings.request_timeout, loop)
+        proposals = Proposals(int.from_bytes(os.urandom(ID_BYTES), "big"), settings.request_timeout, loop)
         return Driver(
             core,
             storage,

@@ -173,7 +173,7 @@ class Rig:
             wal,
             self.machine,
             self.wire,
-            Proposals(1, 0, chosen.request_timeout, loop),
+            Proposals(1 << 48, chosen.request_timeout, loop),
             chosen,
             on_applied=lambda result: None,
             on_restored=lambda: self.story.append("owner told"),

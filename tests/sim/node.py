@@ -253,10 +253,8 @@ class Node:
             catchup_entries=settings.catchup_entries,
             read_retry=settings.request_timeout / 4,
         )
-        # Every life has proposal ids of its own, as the boot time provides for outside.
-        proposals = Proposals(
-            self.member, int(self.queue.now * 1000) + self.life, settings.request_timeout, loop
-        )
+        # Every life has proposal ids of its own, as chance provides for outside.
+        proposals = Proposals(self.member << 56 | self.life << 32, settings.request_timeout, loop)
         self.disks = (SimExecutor(self, self._latency), SimExecutor(self, self._latency))
         self.driver = Driver(
             self.core,
