@@ -26,7 +26,12 @@ _ID_MASK = (1 << 8 * ID_BYTES) - 1
 
 def split(data: bytes) -> tuple[int, bytes]:
     """An entry's data as (proposal id, what was proposed)."""
-    return _ID.unpack_from(data)[0], data[ID_BYTES:]
+    return _id_of(data), data[ID_BYTES:]
+
+
+def _id_of(data: bytes) -> int:
+    proposal_id: int = _ID.unpack_from(data)[0]
+    return proposal_id
 
 
 class Proposals:
@@ -65,15 +70,15 @@ class Proposals:
     def refuse(self, proposals: list[bytes], error: Exception) -> None:
         """These never reached the log."""
         for data in proposals:
-            self._fail(split(data)[0], error)
+            self._fail(_id_of(data), error)
 
     def is_waited_for(self, proposals: list[bytes]) -> bool:
         """Whether somebody here waits for one of these."""
-        return any(split(data)[0] in self._waiters for data in proposals)
+        return any(_id_of(data) in self._waiters for data in proposals)
 
     def fail_all(self, error: Exception, spare: Iterable[bytes] = ()) -> None:
         """Nobody here will learn the outcome any more, but of the proposals in ``spare``."""
-        spared = {split(data)[0] for data in spare}
+        spared = {_id_of(data) for data in spare}
         for proposal_id in [waiting for waiting in self._waiters if waiting not in spared]:
             self._fail(proposal_id, error)
 

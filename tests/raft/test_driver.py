@@ -1022,3 +1022,22 @@ async def test_a_change_of_members_that_is_gone_from_the_log_did_not_succeed() -
             await change
         await eventually(lambda: r.driver.core.last_applied == 3)
         assert r.driver.core.membership.voters == THREE.voters
+
+
+async def test_a_batch_that_was_lost_keeps_no_room_taken_but_its_own() -> None:
+    """What was passed on after it, and was answered, counts no more."""
+    async with following(proposals_bytes_max=100) as r:
+        lost = r.driver.propose(b"lost")
+        await eventually(lambda: len(r.wire.of(Propose)) == 1)
+        r.wire.sent.clear()
+        for index in range(1, 10):
+            proposal = r.driver.propose(b"x" * 50)
+            await eventually(lambda: bool(r.wire.of(Propose)))
+            [sent] = r.wire.of(Propose)
+            r.wire.sent.clear()
+            taken = Entry(index, 1, EntryType.NORMAL, sent.data[0])
+            previous = (index - 1, min(index - 1, 1))
+            r.driver.receive(AppendEntries(2, 1, 1, *previous, (taken,), index))
+            await proposal
+            await r.ticked(2)
+        assert lost.cancel()
