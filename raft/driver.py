@@ -51,7 +51,7 @@ from raft.errors import LeadershipLost, Overloaded, Stopped, TimedOut
 from raft.outgoing import Outgoing
 from raft.proposals import Proposals, split
 from raft.wal.record import Installed, Installing
-from raft.wal.wal import Wal
+from raft.wal.wal import Batch, Wal
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +121,9 @@ class DriverSettings:
     reads_max: int = 50_000
     # Proposals that are not in the log yet, or were passed on, take no more than this.
     proposals_bytes_max: int = 64 << 20
+    # Where nothing else is to be done meanwhile, the log is written on the loop rather than on a thread,
+    # while the disk is quicker than this, in seconds, on average (``_writes_inline``).
+    inline_write_max: float = -1.0
     # A read that a follower has passed on is asked for again after this long: a message may be lost.
     read_retry: float = 0.5
 
@@ -198,6 +201,7 @@ class Driver:
         self._changing: list[_Changing] = []
         self._out_of_office: list[asyncio.Future[None]] = []
         self._membership = core.membership
+        self._write_seconds = 0.0  # what a write of the log takes, on average of late
         self._leader = core.leader_id
         self._flushed_at = self._loop.time()
         self._ticker: asyncio.TimerHandle | None = None
@@ -259,6 +263,17 @@ class Driver:
             older.discard()
         self._staged[message.snapshot.position] = staged
         self.receive(message)
+
+    def suspect(self, member: int) -> None:
+        """See ``Consensus.suspect``; stands within a heartbeat interval."""
+        if self.failure is None and not self._stopping and self.core.suspect(member):
+            delay = self.core.config.rng.uniform(0, self.settings.tick_interval)
+            self._loop.call_later(delay, self._stand)
+
+    def _stand(self) -> None:
+        if self.failure is None and not self._stopping:
+            self.core.stand()
+            self._schedule()
 
     def report_snapshot(self, follower: int, index: int, *, arrived: bool) -> None:
         """The transfer of the snapshot that was asked for up to ``index`` is over."""
@@ -394,13 +409,34 @@ class Driver:
             elif any(ready.must_sync for ready in batch):
                 carried, self._carried = self._carried, None
                 parts = [(carried, ()), *((ready.hard_state, ready.entries) for ready in batch)]
-                write = partial(self._wal.write, self._wal.encode(parts))
-                self._in_background(_SAVE, self._log_disk, write, partial(self._saved, batch))
+                encoded = self._wal.encode(parts)
+                if self._writes_inline():
+                    self._write_inline(encoded, batch)
+                else:
+                    write = partial(self._timed_write, encoded)
+                    self._in_background(_SAVE, self._log_disk, write, partial(self._saved, batch))
             else:
                 # Nothing here promises anything: at most a commit index, which the next write carries along.
                 for ready in batch:
                     self._carried = ready.hard_state or self._carried
                 self._persisted(batch)
+
+    def _writes_inline(self) -> bool:
+        """A leader's followers write at the same time as its thread does; who leads nobody has nothing to do
+        until its own write is done, and two changes of threads take longer than a quick disk. A slow
+        one must not hold up the loop: its first slow write does, then it is left to the thread."""
+        if self._write_seconds > self.settings.inline_write_max or _CUT in self._busy:
+            return False
+        return self.core.role is not Role.LEADER or len(self.core.progress) == 1
+
+    def _write_inline(self, encoded: Batch, batch: list[Ready]) -> None:
+        self._timed_write(encoded)
+        self._persisted(batch)
+
+    def _timed_write(self, encoded: Batch) -> None:
+        begun = self._loop.time()
+        self._wal.write(encoded)
+        self._write_seconds += (self._loop.time() - begun - self._write_seconds) / 8
 
     def _next_batch(self) -> list[Ready]:
         """As many Readys as one write can hold: one with a snapshot stands alone."""

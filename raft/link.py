@@ -4,7 +4,8 @@ Messages may be lost (that is Raft's business), so what comes while there is no 
 while more than ``QUEUE_BYTES_MAX`` wait for a slow one, is dropped. A peer that is slow, stopped
 or gone therefore costs the others nothing, and a bounded amount of memory here.
 
-Whatever has gathered in the queue leaves as one frame (``codec``), up to a size.
+Whatever has gathered in the queue leaves as one frame (``codec``), up to a size: at once, in ``flush``,
+where the socket takes it; else the link's task waits for room.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import logging
 import random
 import socket
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 
@@ -49,7 +50,8 @@ class LinkSettings:
 
 
 class Link:
-    """See the module's docstring. ``on_refused(member, reason, text)`` hears why a peer turned us away."""
+    """See the module's docstring. ``on_refused(member, reason, text)`` hears why a peer turned us away,
+    ``on_gone(member)`` that a connection ended and nobody takes another one there."""
 
     def __init__(
         self,
@@ -59,6 +61,7 @@ class Link:
         session: aiohttp.ClientSession,
         settings: LinkSettings,
         on_refused: Callable[[int, Reason | None, str], None],
+        on_gone: Callable[[int], None],
     ) -> None:
         self.member = member
         self.urls = urls
@@ -67,9 +70,12 @@ class Link:
         self._session = session
         self._settings = settings
         self._on_refused = on_refused
+        self._on_gone = on_gone
         self._queue: deque[tuple[Message, int]] = deque()
         self._queued_bytes = 0
-        self._wake = asyncio.Event()  # something is queued, or the connection is over
+        self._stream: aiohttp.ClientWebSocketResponse | None = None  # open, and nobody waits for its room
+        self._stuck: _Started | None = None  # a frame that waits for room
+        self._wake = asyncio.Event()  # a frame is stuck, or the connection is over
         self._try_now = asyncio.Event()
         self._complained: tuple[str, float] = ("", 0.0)
         self._loop = asyncio.get_running_loop()
@@ -84,7 +90,20 @@ class Link:
             return
         self._queue.append((message, size))
         self._queued_bytes += size
-        self._wake.set()
+
+    def flush(self) -> None:
+        """Let what was offered leave, as far as the socket takes it now."""
+        while self._queue and self._stream is not None:
+            sending = self._stream.send_bytes(self._next_frame())
+            try:
+                waiting_for = sending.send(None)
+            except StopIteration:
+                continue
+            except (aiohttp.ClientError, OSError):
+                self._stream = None  # it is closing, which the task will hear as well
+            else:
+                self._stream, self._stuck = None, _Started(sending, waiting_for)
+            self._wake.set()
 
     def try_now(self) -> None:
         """The peer was heard of: there is no reason to wait with the next attempt."""
@@ -97,27 +116,30 @@ class Link:
             await self._task
 
     async def _run(self) -> None:
-        back_off, attempt = _BACK_OFF_MIN, 0
+        back_off, attempt, was_connected = _BACK_OFF_MIN, 0, False
         while True:
             url = self.urls[attempt % len(self.urls)]
-            attempt += 1
             self._try_now.clear()
             try:
-                if await self._connect(url):
-                    back_off = _BACK_OFF_MIN
+                await self._connect(url)
+                back_off, was_connected = _BACK_OFF_MIN, True
+                continue  # it was there a moment ago: at once, and see
             except aiohttp.WSServerHandshakeError as error:
                 self._refused(url, error)
                 back_off = _BACK_OFF_MAX
             except (aiohttp.ClientError, OSError, ValueError) as error:
+                if was_connected and _is_refusal(error):
+                    self._on_gone(self.member)
                 if back_off > _PATIENCE:  # members that start together find each other at the second try
                     self._complain(f"member {self.member:x} cannot be reached at {url}: {_cause(error)}")
+            attempt, was_connected = attempt + 1, False
             with suppress(TimeoutError):
                 async with asyncio.timeout(back_off * random.uniform(0.7, 1.3)):
                     await self._try_now.wait()
             back_off = min(2 * back_off, _BACK_OFF_MAX)
 
-    async def _connect(self, url: str) -> bool:
-        """Keep one connection as long as it lasts; returns whether anything could be sent."""
+    async def _connect(self, url: str) -> None:
+        """Keep one connection as long as it lasts."""
         async with asyncio.timeout(self._settings.connect_timeout):
             stream = await self._session.ws_connect(
                 url.rstrip("/") + STREAM_PATH,
@@ -133,14 +155,16 @@ class Link:
             reader.add_done_callback(lambda _: self._wake.set())
             try:
                 while not reader.done():
+                    if self._stuck is not None:
+                        stuck, self._stuck = self._stuck, None
+                        await stuck
+                    self._stream = stream
+                    self.flush()
                     await self._wake.wait()
                     self._wake.clear()
-                    while self._queue and not reader.done():
-                        await stream.send_bytes(self._next_frame())
                 self._complain(f"the connection to member {self.member:x} ended: {reader.result()}")
-                return True
             finally:
-                self.connected_since = None
+                self.connected_since = self._stream = self._stuck = None
                 self._queue.clear()
                 self._queued_bytes = 0
                 reader.cancel()
@@ -179,6 +203,24 @@ class Link:
         if text != before or now - at > _REMIND_SECONDS:
             self._complained = (text, now)
             log.warning("%s", text)
+
+
+class _Started:
+    """The rest of a coroutine that was begun by hand and waits for something."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None], waiting_for: Any) -> None:
+        self._coroutine = coroutine
+        self._waiting_for = waiting_for
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        yield self._waiting_for
+        yield from self._coroutine.__await__()
+
+
+def _is_refusal(error: Exception) -> bool:
+    return isinstance(error, aiohttp.ClientConnectorError) and isinstance(
+        error.os_error, ConnectionRefusedError
+    )
 
 
 def _cause(error: Exception) -> str:

@@ -252,6 +252,7 @@ class Node:
             snapshot_count=settings.snapshot_count,
             catchup_entries=settings.catchup_entries,
             read_retry=settings.request_timeout / 4,
+            inline_write_max=1.0 if settings.inline_writes else -1.0,
         )
         # Every life has proposal ids of its own, as chance provides for outside.
         proposals = Proposals(self.member << 56 | self.life << 32, settings.request_timeout, loop)
@@ -306,6 +307,7 @@ class Node:
         self.disk.reread(WAL)
         self.sim.oracle.crashed(self, before, had_unsynced)
         self.sim.clients.crashed(self)
+        self.sim.network.connections_end(self)
         if self.sim.calm:
             # An error of before the calm has come out: outside, too, somebody would start it again.
             self.queue.later(0.1, None, self.boot)
