@@ -23,7 +23,7 @@ from api.bootstrap import Origin, StartRefused, check_name, from_data, from_flag
 from api.config import ServerConfig
 from api.members import Members
 from api.peers import Peers, Removed
-from api.roster import roster_of
+from api.roster import removed_from, roster_of
 from api.scrubber import Scrubber
 from api.service import Limits, Service
 from kvstate.backend import Backend
@@ -162,7 +162,7 @@ class Node:
         membership = decode(machine.membership) if machine.membership else self._origin.membership
         roster = roster_of(membership.context)
         check_name(self.config, self.member_id, roster)
-        if self.member_id in roster.removed:
+        if self.member_id in removed_from(membership):
             raise StartRefused(
                 f"member {self.member_id:x} in {data_dir} has been removed from the cluster: to come back, it"
                 " must be added anew and start with an empty --data-dir."
@@ -257,9 +257,8 @@ class Node:
         self._scrubber.poke()
 
     def _membership_applied(self, membership: Membership) -> None:
-        removed = roster_of(membership.context).removed
         self._peers.settled(membership)
-        if self.member_id in removed and not membership.is_joint:
+        if self.member_id in removed_from(membership):
             # A moment, so that those who asked hear of it, and the others what was committed.
             later = self.config.election_timeout / 1000
             asyncio.get_running_loop().call_later(later, self._fail, Removed(self.member_id))
