@@ -35,6 +35,10 @@ class InitialMember:
     peer_urls: tuple[str, ...]
 
 
+REQUEST_BYTES_MAX = 32 << 20
+"""Well below what a link between members takes as one message (``raft.link.QUEUE_BYTES_MAX``)."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
     """One server's settings. Times are in milliseconds, as in etcd's flags."""
@@ -125,6 +129,11 @@ class ServerConfig:
         ):
             if value < least:
                 raise ConfigError(f"{flag} is {value}: expected {least} or more.")
+        if self.max_request_bytes > REQUEST_BYTES_MAX:
+            raise ConfigError(
+                f"--max-request-bytes is {self.max_request_bytes}: expected at most {REQUEST_BYTES_MAX},"
+                " or the members could not send each other what was written."
+            )
         if not 5 * self.heartbeat_interval <= self.election_timeout <= 50_000:
             raise ConfigError(
                 f"--election-timeout is {self.election_timeout} ms: expected between 5 times"

@@ -197,6 +197,7 @@ class Members:
 
     async def _here(self, operation: str, arguments: Sequence[Any]) -> tuple[Member, ...]:
         async with self._one_at_a_time:
+            await self._until_settled()
             await self._operations[operation](*arguments)
         return self.listed()
 
@@ -257,17 +258,23 @@ class Members:
         if told != known:
             await self._change([], roster.with_member(member, told))
 
-    async def _change(self, changes: Sequence[Change], roster: Roster) -> None:
-        """Propose it as soon as no other change is under way, and wait until it is certain."""
-        core, context = self._driver.core, roster.pack()
+    async def _until_settled(self) -> None:
+        """What is in force is committed, and may be changed. From here to the proposal nothing may be
+        awaited, or what is proposed would not be the roster of then with one thing changed."""
+        core = self._driver.core
         deadline = time.monotonic() + self._timeout
         while core.role is Role.LEADER and not self._may_change():
             if time.monotonic() > deadline:
                 raise TimedOut("another change of members is under way")
             await asyncio.sleep(_RETRY_SECONDS)
-        if core.role is Role.LEADER and not changes and context == core.membership.context:
-            return
-        await self._driver.change_members(changes, context)
+        if core.role is not Role.LEADER:
+            raise NotLeader(core.leader_id)
+
+    async def _change(self, changes: Sequence[Change], roster: Roster) -> None:
+        """Propose it, and wait until it is certain."""
+        context = roster.pack()
+        if changes or context != self._driver.core.membership.context:
+            await self._driver.change_members(changes, context)
 
     # The rules.
 

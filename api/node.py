@@ -15,7 +15,6 @@ import fcntl
 import logging
 import os
 import random
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -24,7 +23,7 @@ from api.bootstrap import Origin, StartRefused, check_name, from_data, from_flag
 from api.config import ServerConfig
 from api.members import Members
 from api.peers import Peers, Removed
-from api.roster import roster_of
+from api.roster import removed_from, roster_of
 from api.scrubber import Scrubber
 from api.service import Limits, Service
 from kvstate.backend import Backend
@@ -38,7 +37,7 @@ from raft.core.types import Membership, Position
 from raft.driver import Driver, DriverSettings
 from raft.errors import LeadershipLost, TimedOut
 from raft.filesystem import RealFilesystem
-from raft.proposals import Proposals
+from raft.proposals import ID_BYTES, Proposals
 from raft.restart import Discontinuous, resume
 from raft.wal.recovery import read_identity
 from raft.wal.wal import Recovered, Wal
@@ -163,7 +162,7 @@ class Node:
         membership = decode(machine.membership) if machine.membership else self._origin.membership
         roster = roster_of(membership.context)
         check_name(self.config, self.member_id, roster)
-        if self.member_id in roster.removed:
+        if self.member_id in removed_from(membership):
             raise StartRefused(
                 f"member {self.member_id:x} in {data_dir} has been removed from the cluster: to come back, it"
                 " must be added anew and start with an empty --data-dir."
@@ -186,7 +185,7 @@ class Node:
             inline_write_max=0.001,
         )
         loop = asyncio.get_running_loop()
-        proposals = Proposals(self.member_id, time.time_ns() // 1_000_000, settings.request_timeout, loop)
+        proposals = Proposals(int.from_bytes(os.urandom(ID_BYTES), "big"), settings.request_timeout, loop)
         return Driver(
             core,
             storage,
@@ -258,9 +257,8 @@ class Node:
         self._scrubber.poke()
 
     def _membership_applied(self, membership: Membership) -> None:
-        removed = roster_of(membership.context).removed
         self._peers.settled(membership)
-        if self.member_id in removed and not membership.is_joint:
+        if self.member_id in removed_from(membership):
             # A moment, so that those who asked hear of it, and the others what was committed.
             later = self.config.election_timeout / 1000
             asyncio.get_running_loop().call_later(later, self._fail, Removed(self.member_id))

@@ -19,7 +19,7 @@ from aiohttp import web
 
 from api.bootstrap import MEMBERS_PATH, Origin, StartRefused, members_page
 from api.config import ServerConfig, peer_address
-from api.roster import roster_of
+from api.roster import removed_from, roster_of
 from kvstate.snapshot import StateDirectory
 from raft.core.messages import InstallSnapshot
 from raft.core.types import Membership
@@ -63,7 +63,7 @@ class Peers:
         self._loop = asyncio.get_running_loop()
         self._driver: Driver | None = None
         self._server: PeerServer | None = None
-        self._membership = Membership()
+        self._known: Mapping[int, tuple[str, ...]] = self._origin.addresses
         self._departing: dict[int, tuple[str, ...]] = {}
         self._refusals: dict[int, str] = {}
         election = config.election_timeout / 1000
@@ -99,7 +99,7 @@ class Peers:
             self._us,
             receive=driver.receive,
             heard_of=self.transport.heard_of,
-            removed=lambda: roster_of(members.applied.context).removed,
+            removed=lambda: removed_from(members.applied),
             handlers={CALL_PATH: answer, SNAPSHOT_PATH + "/{id}": self._receiver.handle},
             open_pages={MEMBERS_PATH: page},
             ping_interval=self._ping_interval,
@@ -122,26 +122,28 @@ class Peers:
 
     def membership_changed(self, membership: Membership) -> None:
         """Another membership is in force here, committed or not."""
-        before, self._membership = self._membership, membership
-        known = self._addresses(membership)
-        for member, urls in self._addresses(before).items():
-            if member not in known:
+        before, known = self._known, dict(self._addresses(membership))
+        for member, urls in before.items():
+            if member in membership.voters_outgoing:
+                known.setdefault(member, urls)  # it has left the roster, but votes until the change is final
+            elif member not in known:
                 self._departing[member] = urls
                 later = 2 * self._config.election_timeout / 1000
                 self._loop.call_later(later, self._depart, member)
         for member in known:
             self._departing.pop(member, None)
+        self._known = known
         self._set_peers()
 
     def settled(self, membership: Membership) -> None:
         """A membership is certain: whoever was removed has no business here."""
         if self._server is not None:
-            for member in roster_of(membership.context).removed:
+            for member in removed_from(membership):
                 self._loop.create_task(self._server.drop(member))
 
     def describe_connections(self) -> str:
         """For people who wait."""
-        others = sorted(self._addresses(self._membership).keys() - {self._us.member_id})
+        others = sorted(self._known.keys() - {self._us.member_id})
         missing = [one for one in others if self.transport.connected_since(one) is None]
         if not missing:
             return f"connected to all {len(others)} others, but no leader is known yet"
@@ -153,7 +155,7 @@ class Peers:
         return roster_of(membership.context).addresses(membership.members)
 
     def _set_peers(self) -> None:
-        self.transport.set_peers({**self._departing, **self._addresses(self._membership)})
+        self.transport.set_peers({**self._departing, **self._known})
 
     def _depart(self, member: int) -> None:
         if self._departing.pop(member, None) is not None:

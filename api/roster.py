@@ -83,6 +83,12 @@ def roster_of(context: bytes) -> Roster:
     return Roster({member: Details(*details) for member, *details in rows}, frozenset(removed))
 
 
+def removed_from(membership: Membership) -> frozenset[int]:
+    """Who is a member no more. Who is being removed is one until the change is final: if the leader is lost
+    before that, the others may need its vote."""
+    return roster_of(membership.context).removed - membership.members
+
+
 def members_of(membership: Membership) -> tuple[Member, ...]:
     """By id, as etcd lists them. Of a joint membership, those of its new half."""
     details = roster_of(membership.context).details

@@ -3,7 +3,8 @@
 All reads that arrive in one loop turn share one round. A round is asked of the core, which asks the
 leader; while there is none, or when the one asked is none any more, rounds are held
 and asked again, since to ask for a read twice does no harm. Every question has a context of its own,
-so an answer belongs to exactly one of them; any answer to a round's question will do.
+so an answer belongs to exactly one of them; any answer to a round's question will do, if all of the
+round's reads were there when that was asked.
 
     next ──ask──► asked ──confirmed at index i──► confirmed ──applied ≥ i──► answered
             ▲       │ refused, new term
@@ -26,12 +27,14 @@ Waiter = asyncio.Future[None]
 class _Round:
     """Reads that share one question."""
 
-    __slots__ = ("deadline", "retry_at", "waiters")
+    __slots__ = ("counts_from", "deadline", "retry_at", "waiters")
 
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
         self.retry_at = deadline
         self.waiters: list[Waiter] = []
+        # Older questions than this one do not count: reads have joined that came after them.
+        self.counts_from = 0
 
     @property
     def is_answered(self) -> bool:
@@ -102,8 +105,8 @@ class ReadBarriers:
     def confirm(self, read_state: ReadState) -> None:
         """The core's answer: whoever asked may read at this index."""
         read_round = self._asked.pop(read_state.ctx, None)
-        if read_round is None:
-            return  # it timed out
+        if read_round is None or read_state.ctx < read_round.counts_from:
+            return  # it timed out, or is asked again
         if read_state.index <= self._core.last_applied:
             read_round.resolve()
         else:
@@ -124,7 +127,9 @@ class ReadBarriers:
     def release(self, applied: int) -> None:
         """The state machine has got to ``applied``."""
         while self._confirmed and self._confirmed[0][0] <= applied:
-            heapq.heappop(self._confirmed)[2].resolve()
+            _, ctx, read_round = heapq.heappop(self._confirmed)
+            if ctx >= read_round.counts_from:
+                read_round.resolve()
 
     def expire(self) -> None:
         """Fail whoever has waited too long; ask again where an answer is overdue."""
@@ -173,6 +178,7 @@ class ReadBarriers:
                 return
             if abs(other.deadline - read_round.deadline) <= self._merge_within:
                 other.waiters += read_round.waiters
+                other.counts_from = self._ctx + 1
                 return
         self._held.append(read_round)
 

@@ -90,6 +90,8 @@ def decode(frame: bytes) -> list[Message]:
         raise Malformed(f"a frame has protocol version {version}, this program speaks {PROTOCOL_VERSION}")
     try:
         rows = msgpack.unpackb(memoryview(frame)[1:], use_list=False)
+        if type(rows) is not tuple:
+            raise Malformed(f"a frame holds a {type(rows).__name__}: expected an array of messages")
         return [_message(*row) for row in rows]
     except Malformed:
         raise

@@ -128,6 +128,15 @@ class DriverSettings:
     read_retry: float = 0.5
 
 
+@dataclass(frozen=True, slots=True)
+class _Changing:
+    """Somebody waits for the change of members that begins at ``position``."""
+
+    deadline: float
+    position: Position
+    future: asyncio.Future[None]
+
+
 class Driver:
     """Runs one ``Consensus`` on a log, a state machine and a transport."""
 
@@ -189,7 +198,7 @@ class Driver:
         self._carried: HardState | None = None
         self._to_apply: deque[Entry] = deque()
         # Who waits for a change of members, and who for this node to lead no more.
-        self._changing: list[tuple[float, asyncio.Future[None]]] = []
+        self._changing: list[_Changing] = []
         self._out_of_office: list[asyncio.Future[None]] = []
         self._membership = core.membership
         self._write_seconds = 0.0  # what a write of the log takes, on average of late
@@ -275,9 +284,10 @@ class Driver:
         """See ``Consensus.propose_membership``; the future is done when the final membership of the change
         is applied here. It may bring ``LeadershipLost``, ``TimedOut`` or ``Stopped``."""
         self._check_running()
-        self.core.propose_membership(changes, context)
+        index = self.core.propose_membership(changes, context)
         future = self._loop.create_future()
-        self._changing.append((self._loop.time() + self.settings.request_timeout, future))
+        deadline = self._loop.time() + self.settings.request_timeout
+        self._changing.append(_Changing(deadline, Position(index, self.core.current_term), future))
         self._schedule()
         return future
 
@@ -617,7 +627,7 @@ class Driver:
         now = self._loop.time()
         self._proposals.expire(TimedOut("the proposal got no answer in time"))
         self._outgoing.tick()
-        if self._changing and self._changing[0][0] <= now:
+        if self._changing and self._changing[0].deadline <= now:
             self._finish_changes(TimedOut("the change of members was not committed in time"))
         try:
             self._reads.expire()
@@ -650,15 +660,17 @@ class Driver:
         self._proposals.fail_all(error, spare=self._outgoing.unsent)
         self._outgoing.forget_forwarded()
         self._reads.hold_all()
-        if self.core.change_under_way:
+        # What is certain will be applied. What is gone from the log is no change under way either.
+        is_settled, has = not self.core.change_under_way, self.core.log.has
+        if not all(is_settled and has(*one.position) for one in self._changing):
             self._finish_changes(error)
 
     def _finish_changes(self, error: Exception | None) -> None:
         """Whoever waits for a change of members hears how it ended."""
         changing, self._changing = self._changing, []
-        for _, future in changing:
-            if not future.done():
-                future.set_result(None) if error is None else future.set_exception(error)
+        for one in changing:
+            if not one.future.done():
+                one.future.set_result(None) if error is None else one.future.set_exception(error)
 
     def _fail(self, error: BaseException) -> None:
         """A promise can no longer be kept: stop making any."""

@@ -36,6 +36,7 @@ FRAME_BYTES: Final = 1 << 20
 _MESSAGE_BYTES = 100  # what a message costs beside its data, roughly
 _BACK_OFF_MIN, _BACK_OFF_MAX = 0.05, 1.0
 _PATIENCE = 0.3
+_BRIEF = 0.5  # a connection that lasts no longer does not count as one
 _REMIND_SECONDS = 60.0
 
 
@@ -120,10 +121,13 @@ class Link:
         while True:
             url = self.urls[attempt % len(self.urls)]
             self._try_now.clear()
+            begun = self._loop.time()
             try:
                 await self._connect(url)
-                back_off, was_connected = _BACK_OFF_MIN, True
-                continue  # it was there a moment ago: at once, and see
+                back_off = _BACK_OFF_MIN
+                if self._loop.time() - begun > _BRIEF:
+                    was_connected = True
+                    continue  # it was there a moment ago: at once, and see
             except aiohttp.WSServerHandshakeError as error:
                 self._refused(url, error)
                 back_off = _BACK_OFF_MAX
@@ -132,6 +136,9 @@ class Link:
                     self._on_gone(self.member)
                 if back_off > _PATIENCE:  # members that start together find each other at the second try
                     self._complain(f"member {self.member:x} cannot be reached at {url}: {_cause(error)}")
+            except Exception:
+                # A defect; but without its link a member would be lost to us until we start again.
+                log.exception("the connection to member %x at %s broke", self.member, url)
             attempt, was_connected = attempt + 1, False
             with suppress(TimeoutError):
                 async with asyncio.timeout(back_off * random.uniform(0.7, 1.3)):

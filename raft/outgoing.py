@@ -63,10 +63,10 @@ class Outgoing:
     def tick(self) -> None:
         """Forget what nobody waits for any more; let what was refused be tried again."""
         for ctx, batch in list(self._forwarded.items()):
-            if self._proposals.is_waited_for(batch):
-                break  # the later ones are waited for even longer
-            del self._forwarded[ctx]
-            self._forget(batch)
+            # One that was lost on its way is waited for longer than many that came after it.
+            if not self._proposals.is_waited_for(batch):
+                del self._forwarded[ctx]
+                self._forget(batch)
         waiting = [*self._returned, *self._queue]
         self._returned = []
         self._queue = [one for one in waiting if self._proposals.is_waited_for([one])]

@@ -6,9 +6,9 @@ a waiter for its id answers that waiter; to all others the id means nothing. So 
 answer belongs to exactly the entry that was proposed, whatever happened to the log
 in between.
 
-An id is the low 16 bits of the member's id, then 48 bits that start at the boot time
-in milliseconds shifted by 8 and count up: a member that restarts does not meet ids of
-its earlier life unless it proposes 256 entries per millisecond from boot to boot.
+Ids are 64 bits: each life of each member counts up from a random number. Another one's ids would have to
+begin so near that they meet, at a chance of one in 2**30 for lives of some thousand million proposals
+each. (The member's id and its clock do not serve: ids of 64 bits do not fit, and clocks go back.)
 """
 
 from __future__ import annotations
@@ -21,11 +21,17 @@ from typing import Any
 
 _ID = struct.Struct(">Q")
 ID_BYTES = _ID.size
+_ID_MASK = (1 << 8 * ID_BYTES) - 1
 
 
 def split(data: bytes) -> tuple[int, bytes]:
     """An entry's data as (proposal id, what was proposed)."""
-    return _ID.unpack_from(data)[0], data[ID_BYTES:]
+    return _id_of(data), data[ID_BYTES:]
+
+
+def _id_of(data: bytes) -> int:
+    proposal_id: int = _ID.unpack_from(data)[0]
+    return proposal_id
 
 
 class Proposals:
@@ -35,11 +41,9 @@ class Proposals:
     ones costs nothing per request: no timer is set for any of them.
     """
 
-    def __init__(
-        self, member_id: int, boot_time_ms: int, timeout: float, loop: asyncio.AbstractEventLoop
-    ) -> None:
-        self._prefix = (member_id & 0xFFFF) << 48
-        self._counter = (boot_time_ms << 8) & 0xFFFF_FFFF_FFFF
+    def __init__(self, first_id: int, timeout: float, loop: asyncio.AbstractEventLoop) -> None:
+        """``first_id``: random, but where no other life of any member has one near it anyway."""
+        self._next_id = first_id & _ID_MASK
         self._timeout = timeout
         self._loop = loop
         self._waiters: dict[int, asyncio.Future[Any]] = {}
@@ -50,8 +54,7 @@ class Proposals:
 
     def register(self, data: bytes) -> tuple[bytes, asyncio.Future[Any]]:
         """Give ``data`` an id: returns what to put into the log, and the future of its result."""
-        self._counter = (self._counter + 1) & 0xFFFF_FFFF_FFFF
-        proposal_id = self._prefix | self._counter
+        proposal_id, self._next_id = self._next_id, (self._next_id + 1) & _ID_MASK
         future = self._loop.create_future()
         self._waiters[proposal_id] = future
         self._deadlines.append((self._loop.time() + self._timeout, proposal_id))
@@ -67,15 +70,15 @@ class Proposals:
     def refuse(self, proposals: list[bytes], error: Exception) -> None:
         """These never reached the log."""
         for data in proposals:
-            self._fail(split(data)[0], error)
+            self._fail(_id_of(data), error)
 
     def is_waited_for(self, proposals: list[bytes]) -> bool:
         """Whether somebody here waits for one of these."""
-        return any(split(data)[0] in self._waiters for data in proposals)
+        return any(_id_of(data) in self._waiters for data in proposals)
 
     def fail_all(self, error: Exception, spare: Iterable[bytes] = ()) -> None:
         """Nobody here will learn the outcome any more, but of the proposals in ``spare``."""
-        spared = {split(data)[0] for data in spare}
+        spared = {_id_of(data) for data in spare}
         for proposal_id in [waiting for waiting in self._waiters if waiting not in spared]:
             self._fail(proposal_id, error)
 

@@ -145,6 +145,10 @@ class SnapshotSender:
     async def _send(self, message: InstallSnapshot, url: str, headers: Mapping[str, str]) -> bool:
         try:
             async with self._copies.at_least(message.snapshot.position.index) as copy:
+                if copy.meta.position.term > message.term:
+                    # Another leads by now. A follower that knows only this leader would have a log that ends
+                    # in a term beyond its own, and could not start again.
+                    raise RuntimeError(f"the state is at {copy.meta.position}, beyond term {message.term}")
                 transfer = _Transfer(self, copy, replace(message, snapshot=copy.meta), url, headers)
                 return await transfer.run()
         except Exception as error:  # of whatever the source raises; consensus will ask again

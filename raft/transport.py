@@ -61,10 +61,13 @@ class PeerTransport:
             connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None)
         )
         self._transfers: set[asyncio.Task[None]] = set()
+        self._is_closed = False
         self._unknown: dict[int, tuple[str, ...]] = {}  # who connected to us, and where it says it is
 
     def set_peers(self, addresses: Mapping[int, tuple[str, ...]]) -> None:
         """These, and nobody else, are sent messages from now on. Who has no URL is not reached."""
+        if self._is_closed:
+            return
         wanted = {member: urls for member, urls in addresses.items() if urls and member != self.us.member_id}
         for member in self.links.keys() - wanted.keys():
             self._close_later(self.links.pop(member))
@@ -82,7 +85,7 @@ class PeerTransport:
         link = self.links.get(sender.member_id)
         if link is not None:
             link.try_now()
-        elif sender.peer_urls:
+        elif sender.peer_urls and not self._is_closed:
             # It was added by a change of members that has not reached us yet.
             self.links[sender.member_id] = self._new_link(sender.member_id, sender.peer_urls)
 
@@ -124,6 +127,7 @@ class PeerTransport:
         raise CallFailed(f"member {member:x} cannot be asked: {failure}")
 
     async def close(self) -> None:
+        self._is_closed = True
         for task in self._transfers:
             task.cancel()
         for link in self.links.values():

@@ -190,6 +190,10 @@ def test_what_is_wrong_with_a_cluster(cluster: str, settings: dict[str, Any], sa
             " at which clients reach this member (where it is not given, it is what --listen-client-urls"
             " says).",
         ),
+        (
+            {"max_request_bytes": (32 << 20) + 1},
+            "--max-request-bytes is 33554433: expected at most 33554432, or",
+        ),
         ({"snapshot_catchup_entries": 0}, "--snapshot-catchup-entries is 0: expected 1 or more."),
         ({"max_learners": -1}, "--max-learners is -1: expected 0 or more."),
         ({"heartbeat_interval": 0}, "--heartbeat-interval is 0: expected 1 or more."),

@@ -6,7 +6,7 @@ from typing import get_args
 
 import msgpack
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from raft.codec import Malformed, decode, encode
@@ -83,6 +83,7 @@ def test_golden_bytes() -> None:
 
 
 @given(st.binary(max_size=60))
+@example(b"\xa0")  # an empty text, where an array was expected
 def test_any_other_bytes_are_refused(data: bytes) -> None:
     """Whatever they are, the answer is Malformed, never another error."""
     for frame in (data, b"\1" + data):

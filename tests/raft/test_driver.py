@@ -18,6 +18,7 @@ import pytest
 from raft.core.config import Config
 from raft.core.consensus import Consensus
 from raft.core.errors import InvariantViolated
+from raft.core.membership import Change, ChangeKind, encode
 from raft.core.messages import (
     AppendEntries,
     AppendEntriesResponse,
@@ -172,7 +173,7 @@ class Rig:
             wal,
             self.machine,
             self.wire,
-            Proposals(1, 0, chosen.request_timeout, loop),
+            Proposals(1 << 48, chosen.request_timeout, loop),
             chosen,
             on_applied=lambda result: None,
             on_restored=lambda: self.story.append("owner told"),
@@ -1008,3 +1009,35 @@ async def test_no_proposal_is_taken_while_leadership_is_transferred() -> None:
         r.driver.core.transfer_target = 0
         await eventually(lambda: r.driver.core.last_index == 2)
         assert not proposal.done()
+
+
+async def test_a_change_of_members_that_is_gone_from_the_log_did_not_succeed() -> None:
+    """The new leader's log has another entry in its place: who waits for it hears that leadership was lost,
+    and the change that the new leader makes is not taken for it."""
+    async with in_office() as r:
+        change = r.driver.change_members([Change(ChangeKind.REMOVE, 3)])
+        other = Entry(3, 2, EntryType.MEMBERSHIP, encode(Membership(THREE.voters, frozenset({4}))))
+        r.driver.receive(AppendEntries(2, 1, 2, 1, 1, (Entry(2, 2, EntryType.NORMAL, b""), other), 3))
+        with pytest.raises(LeadershipLost):
+            await change
+        await eventually(lambda: r.driver.core.last_applied == 3)
+        assert r.driver.core.membership.voters == THREE.voters
+
+
+async def test_a_batch_that_was_lost_keeps_no_room_taken_but_its_own() -> None:
+    """What was passed on after it, and was answered, counts no more."""
+    async with following(proposals_bytes_max=100) as r:
+        lost = r.driver.propose(b"lost")
+        await eventually(lambda: len(r.wire.of(Propose)) == 1)
+        r.wire.sent.clear()
+        for index in range(1, 10):
+            proposal = r.driver.propose(b"x" * 50)
+            await eventually(lambda: bool(r.wire.of(Propose)))
+            [sent] = r.wire.of(Propose)
+            r.wire.sent.clear()
+            taken = Entry(index, 1, EntryType.NORMAL, sent.data[0])
+            previous = (index - 1, min(index - 1, 1))
+            r.driver.receive(AppendEntries(2, 1, 1, *previous, (taken,), index))
+            await proposal
+            await r.ticked(2)
+        assert lost.cancel()

@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import aiohttp
@@ -284,6 +284,14 @@ async def test_a_state_that_is_behind_its_promise_is_not_sent(tmp_path: Path) ->
     async with both(tmp_path) as (source, sender, one):
         assert not await sender.send(asked(11), one.url, {})
         assert (source.copies, one.posts) == (1, 0)
+
+
+async def test_a_state_of_a_later_term_is_not_sent(tmp_path: Path) -> None:
+    """Who asked for it led an earlier one, and leads no more."""
+    async with both(tmp_path) as (_, sender, one):
+        assert not await sender.send(replace(asked(), term=2), one.url, {})
+        assert one.delivered == []
+        assert await sender.send(replace(asked(), term=3), one.url, {})
 
 
 async def test_a_follower_that_takes_nothing_is_given_up(tmp_path: Path) -> None:

@@ -254,10 +254,8 @@ class Node:
             read_retry=settings.request_timeout / 4,
             inline_write_max=1.0 if settings.inline_writes else -1.0,
         )
-        # Every life has proposal ids of its own, as the boot time provides for outside.
-        proposals = Proposals(
-            self.member, int(self.queue.now * 1000) + self.life, settings.request_timeout, loop
-        )
+        # Every life has proposal ids of its own, as chance provides for outside.
+        proposals = Proposals(self.member << 56 | self.life << 32, settings.request_timeout, loop)
         self.disks = (SimExecutor(self, self._latency), SimExecutor(self, self._latency))
         self.driver = Driver(
             self.core,
