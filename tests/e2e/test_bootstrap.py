@@ -12,7 +12,7 @@ import pytest
 
 from tests.common.clusters import free_ports
 from tests.common.nodes import Node, nodes, running
-from tests.common.servers import etcd_binary, start_etcd
+from tests.common.servers import start_etcd
 
 MISMATCH = "cluster ID mismatch"
 
@@ -140,7 +140,7 @@ def test_a_peer_url_that_leads_to_something_else(tmp_path: Path) -> None:
 
     web = ThreadingHTTPServer(("127.0.0.1", 0), Web)
     threading.Thread(target=web.serve_forever).start()
-    n1, n2, n3 = nodes(tmp_path, 3)
+    n1, _, n3 = nodes(tmp_path, 3)
     etcd = start_etcd(
         tmp_path,
         f"--listen-peer-urls={n3.peer_url}",
@@ -223,7 +223,7 @@ def test_an_empty_disk_of_one_that_was_started_before(
 def test_a_removed_member_with_its_old_data(tmp_path: Path) -> None:
     """It is told so, by itself if it heard of its removal and by the others if not, and they say that they
     refuse it."""
-    members = n1, n2, n3 = nodes(tmp_path, 3)
+    members = n1, _, n3 = nodes(tmp_path, 3)
     with running(members):
         for node in members:
             node.start()
