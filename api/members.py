@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
-from urllib.parse import urlsplit
 
 import msgpack
 
@@ -43,6 +43,9 @@ CALL_PATH: Final = "/raft/members"
 HEALTH_SECONDS: Final = 5.0
 """A change needs the voters to have been connected for so long, as in etcd."""
 
+_PEER_URL: Final = re.compile(
+    r"(?P<scheme>(?i:https?))://(?P<host>[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})"
+)
 _RETRY_SECONDS = 0.05
 _TELLABLE: Final = {
     kind.__name__: kind
@@ -307,18 +310,17 @@ class Members:
 
 
 def _checked(peer_urls: Sequence[str]) -> tuple[str, ...]:
-    """As etcd's types.NewURLs reads them. Raises BadMemberUrls."""
-    if not peer_urls:
-        raise BadMemberUrls
+    """As etcd's types.NewURLs writes them. Raises BadMemberUrls; also for what etcd would take and no
+    peer could ever reach: no host, no port or one that cannot be, Unix sockets, queries."""
+    checked = []
     for url in peer_urls:
-        parts = urlsplit(url.strip())
-        try:
-            port = parts.port
-        except ValueError:
-            raise BadMemberUrls from None
-        if parts.scheme not in ("http", "https") or not parts.hostname or port is None or parts.path:
+        match = _PEER_URL.fullmatch(url.strip())
+        if match is None or int(match["port"]) > 65_535:
             raise BadMemberUrls
-    return tuple(sorted(url.strip() for url in peer_urls))
+        checked.append(f"{match['scheme'].lower()}://{match['host']}:{match['port']}")
+    if not checked:
+        raise BadMemberUrls
+    return tuple(sorted(checked))
 
 
 def _pack(value: object) -> bytes:

@@ -79,6 +79,7 @@ class Peers:
             self._sender,
             on_snapshot_sent=self._snapshot_sent,
             on_refused=self._refused,
+            on_gone=self._gone,
         )
         self._ping_interval = settings.ping_interval
 
@@ -165,6 +166,10 @@ class Peers:
     def _deliver_snapshot(self, message: InstallSnapshot, path: Path) -> None:
         assert self._driver is not None
         self._driver.receive_snapshot(message, self._state.stage(path))
+
+    def _gone(self, member: int) -> None:
+        if self._driver is not None:
+            self._driver.suspect(member)
 
     def _refused(self, member: int, reason: Reason | None, text: str) -> None:
         if reason is Reason.REMOVED:

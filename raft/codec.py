@@ -98,12 +98,13 @@ def decode(frame: bytes) -> list[Message]:
 
 
 def _append_entries(m: AppendEntries, packed: dict[tuple[int, int, int], bytes]) -> tuple[Any, ...]:
-    # In one batch of one leader these three tell which entries they are (Log Matching).
-    key = (m.prev_log_index, len(m.entries), m.term)
+    entries = m.entries
+    # The very same first and last entry: the same part of one log. They live as long as the messages.
+    key = (id(entries[0]), id(entries[-1]), len(entries)) if entries else (0, 0, 0)
     data = packed.get(key)
     if data is None:
         flat: list[Any] = []
-        for entry in m.entries:
+        for entry in entries:
             flat += (entry.type, entry.term, entry.data)
         data = packed[key] = msgpack.packb(flat)
     return (

@@ -251,6 +251,17 @@ class Driver:
         self._staged[message.snapshot.position] = staged
         self.receive(message)
 
+    def suspect(self, member: int) -> None:
+        """See ``Consensus.suspect``; stands within a heartbeat interval."""
+        if self.failure is None and not self._stopping and self.core.suspect(member):
+            delay = self.core.config.rng.uniform(0, self.settings.tick_interval)
+            self._loop.call_later(delay, self._stand)
+
+    def _stand(self) -> None:
+        if self.failure is None and not self._stopping:
+            self.core.stand()
+            self._schedule()
+
     def report_snapshot(self, follower: int, index: int, *, arrived: bool) -> None:
         """The transfer of the snapshot that was asked for up to ``index`` is over."""
         self.core.report_snapshot(follower, index, arrived=arrived)

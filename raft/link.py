@@ -49,7 +49,8 @@ class LinkSettings:
 
 
 class Link:
-    """See the module's docstring. ``on_refused(member, reason, text)`` hears why a peer turned us away."""
+    """See the module's docstring. ``on_refused(member, reason, text)`` hears why a peer turned us away,
+    ``on_gone(member)`` that a connection ended and nobody takes another one there."""
 
     def __init__(
         self,
@@ -59,6 +60,7 @@ class Link:
         session: aiohttp.ClientSession,
         settings: LinkSettings,
         on_refused: Callable[[int, Reason | None, str], None],
+        on_gone: Callable[[int], None],
     ) -> None:
         self.member = member
         self.urls = urls
@@ -67,6 +69,7 @@ class Link:
         self._session = session
         self._settings = settings
         self._on_refused = on_refused
+        self._on_gone = on_gone
         self._queue: deque[tuple[Message, int]] = deque()
         self._queued_bytes = 0
         self._wake = asyncio.Event()  # something is queued, or the connection is over
@@ -97,27 +100,30 @@ class Link:
             await self._task
 
     async def _run(self) -> None:
-        back_off, attempt = _BACK_OFF_MIN, 0
+        back_off, attempt, was_connected = _BACK_OFF_MIN, 0, False
         while True:
             url = self.urls[attempt % len(self.urls)]
-            attempt += 1
             self._try_now.clear()
             try:
-                if await self._connect(url):
-                    back_off = _BACK_OFF_MIN
+                await self._connect(url)
+                back_off, was_connected = _BACK_OFF_MIN, True
+                continue  # it was there a moment ago: at once, and see
             except aiohttp.WSServerHandshakeError as error:
                 self._refused(url, error)
                 back_off = _BACK_OFF_MAX
             except (aiohttp.ClientError, OSError, ValueError) as error:
+                if was_connected and _is_refusal(error):
+                    self._on_gone(self.member)
                 if back_off > _PATIENCE:  # members that start together find each other at the second try
                     self._complain(f"member {self.member:x} cannot be reached at {url}: {_cause(error)}")
+            attempt, was_connected = attempt + 1, False
             with suppress(TimeoutError):
                 async with asyncio.timeout(back_off * random.uniform(0.7, 1.3)):
                     await self._try_now.wait()
             back_off = min(2 * back_off, _BACK_OFF_MAX)
 
-    async def _connect(self, url: str) -> bool:
-        """Keep one connection as long as it lasts; returns whether anything could be sent."""
+    async def _connect(self, url: str) -> None:
+        """Keep one connection as long as it lasts."""
         async with asyncio.timeout(self._settings.connect_timeout):
             stream = await self._session.ws_connect(
                 url.rstrip("/") + STREAM_PATH,
@@ -138,7 +144,6 @@ class Link:
                     while self._queue and not reader.done():
                         await stream.send_bytes(self._next_frame())
                 self._complain(f"the connection to member {self.member:x} ended: {reader.result()}")
-                return True
             finally:
                 self.connected_since = None
                 self._queue.clear()
@@ -179,6 +184,12 @@ class Link:
         if text != before or now - at > _REMIND_SECONDS:
             self._complained = (text, now)
             log.warning("%s", text)
+
+
+def _is_refusal(error: Exception) -> bool:
+    return isinstance(error, aiohttp.ClientConnectorError) and isinstance(
+        error.os_error, ConnectionRefusedError
+    )
 
 
 def _cause(error: Exception) -> str:

@@ -49,14 +49,17 @@ class PeerTransport:
         *,
         on_snapshot_sent: Callable[[int, int, bool], None],
         on_refused: Callable[[int, Reason | None, str], None],
+        on_gone: Callable[[int], None],
     ) -> None:
-        """``on_snapshot_sent(follower, index, arrived)``; ``on_refused(member, reason, text)``."""
+        """``on_snapshot_sent(follower, index, arrived)``; ``on_refused(member, reason, text)`` and
+        ``on_gone(member)`` as for ``Link``."""
         self.us = us
         self.links: dict[int, Link] = {}
         self._settings = settings
         self._snapshots = snapshots
         self._on_snapshot_sent = on_snapshot_sent
         self._on_refused = on_refused
+        self._on_gone = on_gone
         self._loop = asyncio.get_running_loop()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None)
@@ -134,7 +137,7 @@ class PeerTransport:
         await self._session.close()
 
     def _new_link(self, member: int, urls: tuple[str, ...]) -> Link:
-        return Link(self.us, member, urls, self._session, self._settings, self._on_refused)
+        return Link(self.us, member, urls, self._session, self._settings, self._on_refused, self._on_gone)
 
     def _close_later(self, link: Link) -> None:
         self._in_background(link.close())

@@ -58,7 +58,7 @@ class Encoder:
             _int("raftTerm", status.raft_term),
             _int("raftAppliedIndex", status.raft_applied_index),
             _int("dbSizeInUse", status.db_size_in_use),
-            b"}",
+            b',"isLearner":true}' if status.is_learner else b"}",
         ]
         return b"".join(pieces)
 

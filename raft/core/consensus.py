@@ -183,6 +183,20 @@ class Consensus:
         if handler is not None:
             handler(self, message)
 
+    def suspect(self, member: int) -> bool:
+        """Where ``member`` runs, nobody takes connections any more. Returns whether it led: then there is no
+        need to wait out the election timeout, and ``stand`` is to be called soon, at a time that is
+        random. Only a hint: whoever still hears of the leader grants no pre-vote (thesis 9.6, 4.2.3)."""
+        if self.role is not Role.FOLLOWER or member != self.leader_id:
+            return False
+        self.leader_id = NO_MEMBER
+        return True
+
+    def stand(self) -> None:
+        """Stand for election if no leader is known, asking beforehand whether it could be won."""
+        if self.role is Role.FOLLOWER and self.leader_id == NO_MEMBER and self.may_stand:
+            election.timed_out(self)
+
     def campaign(self) -> None:
         """Stand for election now (§5.2). A leader stays one."""
         if self.role is not Role.LEADER and self.may_stand:
@@ -451,6 +465,11 @@ class Consensus:
         self.transfer_target = NO_MEMBER
         self.elapsed_ticks = self.office_ticks = self.transfer_ticks = 0
         self.timeout_ticks = self._random_timeout()
+
+    def hurry(self) -> None:
+        """Nobody leads, others know it too, and this server may well win: do not wait a whole timeout."""
+        soon = self.config.rng.randrange(1, 2 + self.config.election_ticks // 3)
+        self.timeout_ticks = min(self.timeout_ticks, self.elapsed_ticks + soon)
 
     def _random_timeout(self) -> int:
         # §5.2: randomised, so that split votes are rare and resolved quickly.

@@ -12,7 +12,7 @@ from raft.core.messages import (
     TimeoutNow,
 )
 from raft.core.quorum import Vote, is_quorum, tally
-from raft.core.types import NO_MEMBER
+from raft.core.types import NO_MEMBER, Role
 
 if TYPE_CHECKING:
     from raft.core.consensus import Consensus
@@ -48,7 +48,10 @@ def on_request_pre_vote(c: Consensus, m: RequestPreVote) -> None:
     # Thesis 9.6: say whether we would vote, changing nothing. Whoever hears from a leader did not
     # come here (Consensus.step). The answer has the term asked for if it is yes, ours if no, so
     # that a candidate that lags behind learns of it.
-    granted = m.term > c.current_term and c.log.is_up_to_date(m.last_log_index, m.last_log_term)
+    up_to_date = c.log.is_up_to_date(m.last_log_index, m.last_log_term)
+    granted = m.term > c.current_term and up_to_date
+    if not up_to_date and c.leader_id == NO_MEMBER:
+        c.hurry()  # who asks cannot win, but we can: its leader is gone as well
     c.send_after_persist(
         RequestPreVoteResponse(c.id, m.source, m.term if granted else c.current_term, granted)
     )
@@ -89,6 +92,8 @@ def count_vote(c: Consensus, voter: int, *, granted: bool) -> None:
     elif result is Vote.LOST:
         # Nobody leads yet; wait as a follower for whoever wins, or for the next timeout.
         c.become_follower(c.current_term, NO_MEMBER)
+    elif not granted and c.role is Role.CANDIDATE:
+        c.hurry()  # the vote is split, perhaps: somebody who might have voted for us stands itself
 
 
 def on_timeout_now(c: Consensus, m: TimeoutNow) -> None:

@@ -273,6 +273,36 @@ def test_flags_behind_two_dashes_go_to_every_server(tmp_path: Path) -> None:
             )
 
 
+def test_three_real_servers(tmp_path: Path) -> None:
+    """What is written to one is read from another, also after all have been stopped and started."""
+    base = free_base(3)
+    command = [sys.executable, "-m", "kvorum", "cluster"]
+    kvorum = [sys.executable, "-m", "kvorum"]
+    for arguments in (["put", "greeting", "hello"], ["put", "greeting", "again"]):
+        with subprocess.Popen(
+            [*command, f"--data-dir={tmp_path / 'data'}", f"--base-port={base}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            cwd=ROOT,
+        ) as process:
+            endpoints = process.stdout.readline().strip().rpartition(" ")[2].partition("=")[2].split(",")
+            assert len(endpoints) == 3
+            try:
+                subprocess.run([*kvorum, "--endpoints", endpoints[0], *arguments], check=True, cwd=ROOT)
+                got = subprocess.run(
+                    [*kvorum, "--endpoints", endpoints[2], "get", "greeting"],
+                    check=True,
+                    capture_output=True,
+                    text=True,
+                    cwd=ROOT,
+                )
+                assert got.stdout == f"greeting\n{arguments[-1]}\n"
+            finally:
+                process.terminate()
+                assert process.wait(timeout=15) == 0
+
+
 def test_ports_that_do_not_exist_are_refused() -> None:
     """Seven members need 62 ports."""
     with pytest.raises(Failure, match="7 members would need port 65561"):

@@ -41,6 +41,7 @@ KINDS = (
     "disk_slow",
     "member",
     "transfer",
+    "rumour",
 )
 
 
@@ -255,6 +256,13 @@ class Nemesis:
         if leader is not None and leader.core.membership.members:
             target = rng.choice(sorted(leader.core.membership.members))
             self._ask(leader, lambda: leader.driver.transfer_leadership(target))
+
+    def _rumour(self, rng: random.Random) -> None:
+        """Some believe that the leader is gone, who may be well."""
+        leader = self._leader() or self._pick(rng)
+        for node in self._nodes():
+            if node is not leader and rng.random() < 0.7:
+                self._sim.network.suspect_later(node, leader.member, rng.uniform(0, 0.2))
 
     def _member(self, rng: random.Random) -> None:
         leader = self._pick_leader(rng)

@@ -31,6 +31,7 @@ class Network:
         self._sim = sim
         self._options = sim.options
         self._random = random.Random(f"{sim.seed}/network")
+        self._noticing = random.Random(f"{sim.seed}/noticing")
         self.cut: set[tuple[int, int]] = set()  # (from, to)
         self.calm = False
         self.in_flight = 0
@@ -85,6 +86,22 @@ class Network:
                 delay = rng.uniform(0, options.straying_max)
                 sim.queue.later(delay, None, self._arrive, source, source.life, old, None, 0, True)
         sim.oracle.expect(self.in_flight < IN_FLIGHT_MAX, "a message storm", f"{self.in_flight} in flight")
+
+    def connections_end(self, crashed: Node) -> None:
+        """A process is gone, and so are its connections: others may notice at once."""
+        for member in sorted(self._sim.nodes.keys() - {crashed.member}):
+            if self._noticing.random() < self._options.notices:
+                self.suspect_later(self._sim.nodes[member], crashed.member, self._noticing.uniform(0, 0.05))
+
+    def suspect_later(self, node: Node, member: int, delay: float) -> None:
+        life = node.life
+
+        def suspect() -> None:
+            if node.life == life:
+                node.driver.suspect(member)
+
+        if node.up:
+            self._sim.queue.later(delay, node, suspect)
 
     def _arrive(
         self,

@@ -308,6 +308,7 @@ class Node:
         self.disk.reread(WAL)
         self.sim.oracle.crashed(self, before, had_unsynced)
         self.sim.clients.crashed(self)
+        self.sim.network.connections_end(self)
         if self.sim.calm:
             # An error of before the calm has come out: outside, too, somebody would start it again.
             self.queue.later(0.1, None, self.boot)

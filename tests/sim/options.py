@@ -62,6 +62,9 @@ class Options:
     disk_slow: float
     member: float
     transfer: float
+    rumour: float
+    # How often a crash is noticed by the others at once, as the end of their connections.
+    notices: float
 
     def __str__(self) -> str:
         values = ((field.name, getattr(self, field.name)) for field in fields(self))
@@ -125,4 +128,6 @@ def choose(seed: int) -> Options:
         disk_slow=often(0.4, 1, 3),
         member=often(0.6, 1, 6),
         transfer=often(0.5, 1, 4),
+        rumour=often(0.3, 1, 3),
+        notices=rng.choice([0.0, 0.5, 1.0]),
     )
