@@ -145,6 +145,7 @@ class Listener:
         """Take no more requests, let those under way finish, hang up on everybody."""
         for server in self._servers:
             server.close()
+        self._node.service.end_watches()
         self._http.pre_shutdown()
         await self._lane.close(SHUTDOWN_SECONDS)
         await self._http.shutdown(SHUTDOWN_SECONDS)

@@ -205,6 +205,10 @@ class Service:
         self._check_not_learner()
         return self._hub.stream()
 
+    def end_watches(self) -> None:
+        """They would go on for ever, and the node wants to stop."""
+        self._hub.close()
+
     def _check_not_learner(self) -> None:
         """A learner may be far behind, and answers what may be stale only."""
         if self._members.is_learner:
