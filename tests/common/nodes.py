@@ -6,17 +6,19 @@
     assert n1.exit_code() == 1
     assert n1.last_words() == "kvorum: …"       # there was exactly one such line, and no traceback
 
-``running`` stops whatever was started inside it. Where a whole cluster is wanted that simply works,
+``running`` stops whatever was started inside it (and kills it where the test has failed). Where a whole cluster is wanted that simply works,
 ``tests.common.clusters`` is shorter.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -118,6 +120,22 @@ class Node:
             response = connection.getresponse()
             return response.status, json.loads(response.read())
 
+    def put(self, key: bytes, value: bytes = b"") -> int:
+        """Returns the revision."""
+        answer = self.call("/v3/kv/put", {"key": b64(key), "value": b64(value)})
+        return int(answer["header"]["revision"])
+
+    def get(self, key: bytes, **options: object) -> bytes | None:
+        kvs = self.call("/v3/kv/range", {"key": b64(key), **options}).get("kvs")
+        return base64.b64decode(kvs[0]["value"]) if kvs else None
+
+    def status(self) -> dict[str, Any]:
+        return self.call("/v3/maintenance/status", {})
+
+    @property
+    def member_id(self) -> str:
+        return str(self.status()["header"]["member_id"])
+
     def call(self, path: str, body: object = None) -> dict[str, Any]:
         """The answer, which must be a success."""
         status, answer = self.ask(path, body)
@@ -135,18 +153,104 @@ def nodes(directory: Path, size: int, **flags: str | None) -> list[Node]:
     return made
 
 
+def leader_of(members: Sequence[Node], seconds: float = START_SECONDS) -> Node:
+    """The one that all of these agree on; waits until they do."""
+    found: list[Node] = []
+
+    def agreed() -> bool:
+        says = [node.status() for node in members]
+        leaders = {one.get("leader") for one in says}
+        found[:] = [
+            node for node, one in zip(members, says, strict=True) if {one["header"]["member_id"]} == leaders
+        ]
+        return bool(found)
+
+    wait_until(agreed, seconds, lambda: "no leader was agreed on:\n" + "\n".join(map(Node.said, members)))
+    return found[0]
+
+
+def assert_same_state(members: Sequence[Node]) -> None:
+    """Every member has the same keys and the same history."""
+    revision = members[0].put(b"hashed")  # what is compacted has no hash
+    hashes = {
+        (answer["hash"], answer["compact_revision"])
+        for answer in (node.call("/v3/maintenance/hashkv", {"revision": revision}) for node in members)
+    }
+    assert len(hashes) == 1, hashes
+
+
+class Watch(threading.Thread):
+    """Every event of all keys from ``start`` on, as they come: (revision, key, value), in ``events``."""
+
+    def __init__(self, node: Node, start: int = 0) -> None:
+        super().__init__(daemon=True)
+        self.events: list[tuple[int, bytes, bytes]] = []
+        self.end: object = None  # what ended it
+        self._connection = http.client.HTTPConnection("127.0.0.1", node.port, timeout=60)
+        create: dict[str, object] = {"key": b64(b"\0"), "range_end": b64(b"\0")}
+        if start:
+            create["start_revision"] = start
+        self._connection.request("POST", "/v3/watch", json.dumps({"create_request": create}))
+        self._response = self._connection.getresponse()
+        assert json.loads(self._response.readline())["result"]["created"]
+        self.start()
+
+    def run(self) -> None:
+        try:
+            while line := self._response.readline():
+                result = json.loads(line)["result"]
+                if result.get("canceled"):
+                    self.end = result
+                    return
+                for event in result.get("events", []):
+                    kv = event["kv"]
+                    key, value = (base64.b64decode(kv.get(name, "")) for name in ("key", "value"))
+                    self.events.append((int(kv["mod_revision"]), key, value))
+            self.end = "closed"
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            self.end = error
+        finally:
+            self._response.close()
+            self._connection.close()
+
+    def wait_for(self, revision: int) -> list[tuple[int, bytes, bytes]]:
+        """All events up to this revision."""
+        wait_until(
+            lambda: self.end or (self.events and self.events[-1][0] >= revision),
+            otherwise=lambda: f"no event of revision {revision}, the last is {self.events[-1:]}",
+        )
+        assert self.end is None, self.end
+        return [event for event in self.events if event[0] <= revision]
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def start_all(members: Sequence[Node]) -> None:
+    """Start these together, and wait until all are healthy."""
+    for node in members:
+        node.start()
+    for node in members:
+        node.wait_until_healthy()
+
+
 @contextlib.contextmanager
 def running(members: Sequence[Node]) -> Iterator[None]:
     """What was started of these is stopped behind."""
     try:
         yield
-    finally:
+    except BaseException:
         for node in members:
             if node.is_running:
-                node.server.process.terminate()
-        for node in members:
-            if node.server is not None:
-                node.stop()
+                node.kill()
+        raise
+    for node in members:
+        if node.is_running:
+            node.server.process.terminate()
+    for node in members:
+        if node.server is not None:
+            node.stop()
 
 
 def wait_until(
