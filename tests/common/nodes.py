@@ -6,8 +6,8 @@
     assert n1.exit_code() == 1
     assert n1.last_words() == "kvorum: …"       # there was exactly one such line, and no traceback
 
-``running`` stops whatever was started inside it (and kills it where the test has failed). Where a whole cluster is wanted that simply works,
-``tests.common.clusters`` is shorter.
+``running`` stops whatever was started inside it, and kills it where the test has failed. Where a whole
+cluster is wanted that simply works, ``tests.common.clusters`` is shorter.
 """
 
 from __future__ import annotations
