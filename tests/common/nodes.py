@@ -127,7 +127,7 @@ class Node:
 
     def get(self, key: bytes, **options: object) -> bytes | None:
         kvs = self.call("/v3/kv/range", {"key": b64(key), **options}).get("kvs")
-        return base64.b64decode(kvs[0]["value"]) if kvs else None
+        return base64.b64decode(kvs[0].get("value", "")) if kvs else None
 
     def status(self) -> dict[str, Any]:
         return self.call("/v3/maintenance/status", {})

@@ -277,7 +277,7 @@ def test_a_node_that_lags_far_behind_gets_a_snapshot(tmp_path: Path) -> None:
         os.kill(lagging.server.process.pid, signal.SIGSTOP)
         for i in range(150):
             leader.put(b"k%d" % (i % 50), b"x" * 60_000)
-        leader.wait_until_it_says("ended")  # nothing waits in a connection any more
+        leader.wait_until_it_says("cannot be reached")  # so nothing waits in a connection any more
         for i in range(150):
             last = leader.put(b"k%d" % (i % 50), b"%d" % i)
         os.kill(lagging.server.process.pid, signal.SIGCONT)
