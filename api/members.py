@@ -37,7 +37,7 @@ from raft.core.membership import Change, ChangeKind, decode
 from raft.core.types import NO_MEMBER, Membership, Role
 from raft.driver import Driver
 from raft.errors import LeadershipLost, TimedOut
-from raft.transport import CallFailed
+from raft.transport import CallFailed, NotReached
 
 CALL_PATH: Final = "/raft/members"
 HEALTH_SECONDS: Final = 5.0
@@ -177,8 +177,8 @@ class Members:
                     return await self._here(operation, arguments)
                 if core.leader_id != NO_MEMBER:
                     return await self._there(core.leader_id, operation, arguments)
-            except NotLeader:
-                pass  # it was one a moment ago
+            except (NotLeader, NotReached):
+                pass  # it was there, and led, a moment ago
             except CallFailed as error:
                 raise TimedOut("the leader was asked and did not answer") from error
             if time.monotonic() > deadline:

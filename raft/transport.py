@@ -34,6 +34,10 @@ class CallFailed(Exception):
     """A peer could not be asked, or did not answer; whether it acted is unknown."""
 
 
+class NotReached(CallFailed):
+    """A peer could not be asked, so it did nothing."""
+
+
 class PeerTransport:
     """The driver's transport. ``close`` it after the driver."""
 
@@ -108,11 +112,12 @@ class PeerTransport:
         return None if link is None else link.connected_since
 
     async def call(self, member: int, path: str, body: bytes) -> bytes:
-        """Ask a peer's server for something beside consensus. Raises CallFailed."""
+        """Ask a peer's server for something beside consensus. Raises NotReached or CallFailed."""
         link = self.links.get(member)
         if link is None:
-            raise CallFailed(f"where member {member:x} is reached is not known")
+            raise NotReached(f"where member {member:x} is reached is not known")
         failure: object = None
+        kind: type[CallFailed] = NotReached
         for url in link.urls:
             try:
                 async with asyncio.timeout(CALL_TIMEOUT_SECONDS):
@@ -122,9 +127,12 @@ class PeerTransport:
                         if response.status == 200:
                             return await response.read()
                         failure = response.headers.get(REFUSED, f"HTTP status {response.status}")
+                        kind = kind if REFUSED in response.headers else CallFailed
+            except aiohttp.ClientConnectorError as error:
+                failure = error
             except (aiohttp.ClientError, OSError) as error:
-                failure = error or "timed out"
-        raise CallFailed(f"member {member:x} cannot be asked: {failure}")
+                failure, kind = error or "timed out", CallFailed
+        raise kind(f"member {member:x} cannot be asked: {failure}")
 
     async def close(self) -> None:
         self._is_closed = True

@@ -37,6 +37,7 @@ class Hub:
         self._points: dict[bytes, list[Interest]] = {}
         self._ranges: Intervals[Interest] = Intervals()
         self._streams: dict[WatchStream, None] = {}
+        self._closed = False
         self._told_to = history.revision  # synced watchers have been told everything up to here
         # The last read of history: watchers that fell behind together catch up together.
         self._read: tuple[int, int, list[tuple[int, tuple[Event, ...]]]] | None = None
@@ -53,10 +54,13 @@ class Hub:
         """A new stream; ``close`` it when its client is gone."""
         stream = WatchStream(self)
         self._streams[stream] = None
+        if self._closed:
+            stream.close()
         return stream
 
     def close(self) -> None:
-        """End all streams: the node stops, and their clients are to go on elsewhere."""
+        """The node stops: end every stream, and those that are still asked for; clients go on elsewhere."""
+        self._closed = True
         for stream in list(self._streams):
             stream.close()
 

@@ -74,6 +74,15 @@ class Log:
     cut: TornTail | None = None
 
     @property
+    def is_blank(self) -> bool:
+        """Whether nothing was ever promised by it. So it is nobody's, whatever its header says."""
+        return (
+            (self.last, self.hard_state) == (ORIGIN, NO_HARD_STATE)
+            and self.cut is None
+            and self.installing is None
+        )
+
+    @property
     def last(self) -> Position:
         if not self.entries:
             return self.base
@@ -95,16 +104,21 @@ def recover(filesystem: Filesystem, directory: Path) -> Log:
 
 
 def read_identity(filesystem: Filesystem, directory: Path) -> bytes | None:
-    """Whose log is in ``directory``; None where there is none. Raises WalCorrupt."""
+    """Whose log is in ``directory``; None where there is none, or nothing was ever written to it.
+    Raises WalCorrupt."""
     sequences = [sequence_of(name) for name in filesystem.list_directory(directory)]
     newest = max((sequence for sequence in sequences if sequence is not None), default=None)
     if newest is None:
         return None
     path = directory / segment_name(newest)
-    decoded = decode_header(filesystem.read(path))
+    data = filesystem.read(path)
+    decoded = decode_header(data)
     if isinstance(decoded, str):
         raise WalCorrupt(path, 0, decoded)
-    return decoded[0].identity
+    header, frame = decoded
+    if (header.base, header.hard_state) == (ORIGIN, NO_HARD_STATE) and not data[frame.size :].strip(b"\0"):
+        return None
+    return header.identity
 
 
 def _read_segment(log: Log, path: Path, data: bytes, *, last: bool) -> None:

@@ -86,12 +86,18 @@ class Wal:
     def open(
         cls, filesystem: Filesystem, directory: Path, *, identity: bytes, segment_bytes: int = SEGMENT_BYTES
     ) -> tuple[Wal, Recovered]:
-        """Open the log in ``directory``, made new if there is none.
+        """Open the log in ``directory``, made new if there is none, or nothing in it.
 
         Raises WalCorrupt, WrongIdentity or OSError; changes nothing then.
         """
         filesystem.make_directory(directory)
         log = recover(filesystem, directory)
+        if log.is_blank and log.segments and log.segments[-1].header.identity != identity:
+            # What is left of a start that was refused, or a crash before the first write.
+            for segment in log.segments:
+                filesystem.remove(segment.path)
+            filesystem.sync_directory(directory)
+            log = Log()
         if log.segments and log.segments[-1].header.identity != identity:
             raise WrongIdentity(
                 f"{directory} holds the log of another member (its identity is"

@@ -482,3 +482,17 @@ def test_closing_wakes_the_reader() -> None:
         return await asyncio.wait_for(reading, 1)
 
     assert asyncio.run(scenario()) == []
+
+
+async def test_a_hub_that_closes_ends_all_streams(hub: Hub) -> None:
+    """Those that wait, and those that come later; closing one again does no harm."""
+    stream = hub.stream()
+    stream.create(WatchCreate(key=b"a"))
+    assert await stream.next()
+    waiting = asyncio.ensure_future(stream.next())
+    await asyncio.sleep(0)
+    hub.close()
+    assert await waiting == []
+    assert await hub.stream().next() == []
+    stream.close()
+    assert hub.watcher_count == 0

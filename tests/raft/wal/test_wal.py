@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from raft.core.types import ORIGIN, Entry, EntryType, HardState, Position
 from raft.filesystem import RealFilesystem
 from raft.wal.record import Installed, Installing, Malformed, decode_records, encode_frame
+from raft.wal.recovery import read_identity
 from raft.wal.segment import FORMAT_VERSION, Header, encode_header
 from raft.wal.wal import Recovered, Wal, WalCorrupt, WalFailed, WrongIdentity
 from tests.raft.wal.lossy import Crash, LossyDisk
@@ -81,9 +82,25 @@ def test_what_was_saved_is_recovered(tmp_path: Path) -> None:
 
 def test_another_member_is_refused(tmp_path: Path) -> None:
     """A log of another identity is not touched."""
-    open_wal(RealFilesystem(), tmp_path)[0].close()
+    files = RealFilesystem()
+    wal, _ = open_wal(files, tmp_path)
+    wal.save(HardState(1, 1, 0), [])
+    wal.close()
+    assert read_identity(files, tmp_path) == IDENTITY
     with pytest.raises(WrongIdentity, match="another member"):
-        Wal.open(RealFilesystem(), tmp_path, identity=b"member 2")
+        Wal.open(files, tmp_path, identity=b"member 2")
+
+
+def test_a_log_in_which_nothing_is_belongs_to_nobody(tmp_path: Path) -> None:
+    """Such a log is what a start leaves that was refused: it is begun anew for whoever comes next."""
+    files = RealFilesystem()
+    open_wal(files, tmp_path)[0].close()
+    assert read_identity(files, tmp_path) is None
+    wal, recovered = Wal.open(files, tmp_path, identity=b"member 2")
+    assert recovered == Recovered(HardState(), ORIGIN, [], None)
+    wal.save(None, entries(1, 1))
+    wal.close()
+    assert read_identity(files, tmp_path) == b"member 2"
 
 
 def test_a_gap_is_refused(tmp_path: Path) -> None:
