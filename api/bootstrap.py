@@ -128,7 +128,9 @@ async def _joining(config: ServerConfig) -> Origin:
         raise StartRefused(
             f"the members at {', '.join(others)} are not of one cluster: check --initial-cluster."
         )
-    members: Sequence[Member] = answers[0]["members"]
+    # Some may lag behind, or be about to join like this one.
+    newest = max(answers, key=lambda answer: answer["applied"])
+    members: Sequence[Member] = newest["members"]
     own = next((one for one in members if set(one.peer_urls) & own_urls), None)
     if own is None:
         known = ", ".join(url for one in members for url in one.peer_urls)
@@ -143,7 +145,7 @@ async def _joining(config: ServerConfig) -> Origin:
             " started before: remove it with `kvorum member remove`, add it anew, and start it again."
         )
     addresses = {one.id: one.peer_urls for one in members}
-    return Origin(answers[0]["cluster_id"], own.id, Membership(), addresses)
+    return Origin(newest["cluster_id"], own.id, Membership(), addresses)
 
 
 async def _ask_all(urls: Sequence[str]) -> list[dict[str, Any]]:
@@ -169,12 +171,16 @@ async def _ask(session: aiohttp.ClientSession, url: str) -> dict[str, Any] | Non
                 )
                 for one in answer["members"]
             ]
-            return {"cluster_id": int(answer["cluster_id"], 16), "members": members}
+            return {
+                "cluster_id": int(answer["cluster_id"], 16),
+                "applied": int(answer["applied"]),
+                "members": members,
+            }
     return None
 
 
-def members_page(cluster: int, membership: Membership) -> dict[str, Any]:
-    """What ``_ask`` reads at the other end."""
+def members_page(cluster: int, membership: Membership, applied: int) -> dict[str, Any]:
+    """What ``_ask`` reads at the other end; ``applied``: the index of the last entry that it is as of."""
     members = [
         {
             "id": f"{one.id:x}",
@@ -186,4 +192,4 @@ def members_page(cluster: int, membership: Membership) -> dict[str, Any]:
         for one in members_of(membership)
     ]
     removed = [f"{one:x}" for one in sorted(roster_of(membership.context).removed)]
-    return {"cluster_id": f"{cluster:x}", "members": members, "removed": removed}
+    return {"cluster_id": f"{cluster:x}", "applied": applied, "members": members, "removed": removed}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -38,6 +39,8 @@ from raft.core.types import NO_MEMBER, Membership, Role
 from raft.driver import Driver
 from raft.errors import LeadershipLost, TimedOut
 from raft.transport import CallFailed, NotReached
+
+log = logging.getLogger(__name__)
 
 CALL_PATH: Final = "/raft/members"
 HEALTH_SECONDS: Final = 5.0
@@ -198,7 +201,11 @@ class Members:
     async def _here(self, operation: str, arguments: Sequence[Any]) -> tuple[Member, ...]:
         async with self._one_at_a_time:
             await self._until_settled()
-            await self._operations[operation](*arguments)
+            try:
+                await self._operations[operation](*arguments)
+            except MembershipRefused as error:
+                log.warning("the members cannot be changed: %s", error)
+                raise UnhealthyCluster from error
         return self.listed()
 
     # As the leader.

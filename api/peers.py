@@ -21,7 +21,7 @@ from api.bootstrap import MEMBERS_PATH, Origin, StartRefused, members_page
 from api.config import ServerConfig, peer_address
 from api.roster import removed_from, roster_of
 from kvstate.snapshot import StateDirectory
-from raft.core.messages import InstallSnapshot
+from raft.core.messages import InstallSnapshot, Message
 from raft.core.types import Membership
 from raft.driver import Driver
 from raft.handshake import Identity, Reason
@@ -66,6 +66,7 @@ class Peers:
         self._known: Mapping[int, tuple[str, ...]] = self._origin.addresses
         self._departing: dict[int, tuple[str, ...]] = {}
         self._refusals: dict[int, str] = {}
+        self._dropping: set[asyncio.Task[None]] = set()
         election = config.election_timeout / 1000
         self._us = Identity(origin.cluster_id, origin.member_id, config.initial_advertise_peer_urls)
         settings = LinkSettings(connect_timeout=max(1.0, election), unacknowledged_max=max(1.0, election))
@@ -80,6 +81,7 @@ class Peers:
             on_snapshot_sent=self._snapshot_sent,
             on_refused=self._refused,
             on_gone=self._gone,
+            log_is_empty=self._log_is_empty,
         )
         self._ping_interval = settings.ping_interval
 
@@ -91,15 +93,18 @@ class Peers:
             return web.Response(body=await members.answer(await request.read()))
 
         async def page(request: web.Request) -> web.StreamResponse:
-            return web.json_response(members_page(self._origin.cluster_id, members.applied))
+            return web.json_response(
+                members_page(self._origin.cluster_id, members.applied, driver.core.last_applied)
+            )
 
         from api.members import CALL_PATH
 
         self._server = PeerServer(
             self._us,
-            receive=driver.receive,
+            receive=self._receive,
             heard_of=self.transport.heard_of,
             removed=lambda: removed_from(members.applied),
+            has_started=self._has_started,
             handlers={CALL_PATH: answer, SNAPSHOT_PATH + "/{id}": self._receiver.handle},
             open_pages={MEMBERS_PATH: page},
             ping_interval=self._ping_interval,
@@ -139,7 +144,9 @@ class Peers:
         """A membership is certain: whoever was removed has no business here."""
         if self._server is not None:
             for member in removed_from(membership):
-                self._loop.create_task(self._server.drop(member))
+                dropping = self._loop.create_task(self._server.drop(member))
+                self._dropping.add(dropping)
+                dropping.add_done_callback(self._dropping.discard)
 
     def describe_connections(self) -> str:
         """For people who wait."""
@@ -169,6 +176,22 @@ class Peers:
         assert self._driver is not None
         self._driver.receive_snapshot(message, self._state.stage(path))
 
+    def _log_is_empty(self) -> bool:
+        return self._driver is not None and self._driver.core.last_index == 0
+
+    def _has_started(self, member: int) -> bool:
+        """Whether we know, from whatever our log says, that this member has taken part."""
+        assert self._driver is not None
+        details = roster_of(self._driver.core.membership.context).details.get(member)
+        return details is not None and bool(details.client_urls)
+
+    def _receive(self, message: Message) -> None:
+        """A node with an empty log may have lost it: it listens to nobody who has not let it in."""
+        driver = self._driver
+        assert driver is not None
+        if driver.core.last_index or self.transport.connected_since(message.source) is not None:
+            driver.receive(message)
+
     def _gone(self, member: int) -> None:
         if self._driver is not None:
             self._driver.suspect(member)
@@ -176,6 +199,9 @@ class Peers:
     def _refused(self, member: int, reason: Reason | None, text: str) -> None:
         if reason is Reason.REMOVED:
             self._fail(Removed(self._us.member_id))
+            return
+        if reason is Reason.FORGETFUL:
+            self._fail(StartRefused(f"{self._config.data_dir} is empty, but {text}."))
             return
         assert self._driver is not None
         self._refusals[member] = text

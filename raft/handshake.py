@@ -8,7 +8,7 @@ log, there in the header ``X-Kvorum-Refused``, because a WebSocket's opening has
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +20,7 @@ SENDER: Final = "X-Kvorum-From"
 RECEIVER: Final = "X-Kvorum-To"
 SENDER_URLS: Final = "X-Kvorum-Peer-URLs"
 PROTOCOL: Final = "X-Kvorum-Protocol"
+LOG: Final = "X-Kvorum-Log"
 REFUSED: Final = "X-Kvorum-Refused"
 REASON: Final = "X-Kvorum-Reason"
 
@@ -33,6 +34,7 @@ class Reason(enum.Enum):
     OTHER_MEMBER = "other-member"  # the address is that of somebody else
     SAME_MEMBER = "same-member"  # sender and receiver claim to be the same
     REMOVED = "removed"
+    FORGETFUL = "forgetful"  # it has started before, and has lost its log
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Identity:
     member_id: int
     peer_urls: tuple[str, ...] = ()
 
-    def headers(self, receiver: int) -> dict[str, str]:
+    def headers(self, receiver: int, *, log_is_empty: bool = False) -> dict[str, str]:
         """For a request to ``receiver``."""
         return {
             CLUSTER: f"{self.cluster_id:x}",
@@ -51,6 +53,7 @@ class Identity:
             RECEIVER: f"{receiver:x}",
             SENDER_URLS: ",".join(self.peer_urls),
             PROTOCOL: str(PROTOCOL_VERSION),
+            LOG: "empty" if log_is_empty else "",
         }
 
 
@@ -75,8 +78,11 @@ class Refused(Exception):
         return {REFUSED: str(self), REASON: self.reason.value}
 
 
-def accept(headers: Mapping[str, str], us: Identity, removed: frozenset[int]) -> Sender:
-    """Who sends this. Raises Refused."""
+def accept(
+    headers: Mapping[str, str], us: Identity, removed: frozenset[int], has_started: Callable[[int], bool]
+) -> Sender:
+    """Who sends this. ``has_started``: whether a member is known to have been part of the cluster. Raises
+    Refused."""
     sender, receiver = _id(headers, SENDER), _id(headers, RECEIVER)
     cluster, protocol = _id(headers, CLUSTER), headers.get(PROTOCOL, "none")
     if not sender:
@@ -111,6 +117,13 @@ def accept(headers: Mapping[str, str], us: Identity, removed: frozenset[int]) ->
             Reason.OTHER_MEMBER,
             sender,
             f"this is member {us.member_id:x}, not member {receiver:x}: a peer URL leads to the wrong place",
+        )
+    if headers.get(LOG) == "empty" and has_started(sender):
+        raise Refused(
+            Reason.FORGETFUL,
+            sender,
+            f"member {sender:x} has been part of the cluster before, and comes back with an empty log: it has"
+            " forgotten what it promised, so remove it, and add it anew",
         )
     urls: Sequence[str] = headers.get(SENDER_URLS, "").split(",")
     return Sender(sender, tuple(url for url in urls if url))

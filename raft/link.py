@@ -24,7 +24,7 @@ import aiohttp
 
 from raft.codec import encode
 from raft.core.messages import AppendEntries, Message, Propose
-from raft.handshake import REASON, REFUSED, Identity, Reason
+from raft.handshake import REASON, REFUSED, Reason
 
 log = logging.getLogger(__name__)
 
@@ -56,18 +56,19 @@ class Link:
 
     def __init__(
         self,
-        us: Identity,
         member: int,
         urls: tuple[str, ...],
         session: aiohttp.ClientSession,
         settings: LinkSettings,
+        headers: Callable[[int], Mapping[str, str]],
         on_refused: Callable[[int, Reason | None, str], None],
         on_gone: Callable[[int], None],
     ) -> None:
         self.member = member
         self.urls = urls
+        self.url = urls[0]  # the one that is, or was last, tried
         self.connected_since: float | None = None  # by the loop's clock
-        self._us = us
+        self._headers = headers
         self._session = session
         self._settings = settings
         self._on_refused = on_refused
@@ -76,6 +77,7 @@ class Link:
         self._queued_bytes = 0
         self._stream: aiohttp.ClientWebSocketResponse | None = None  # open, and nobody waits for its room
         self._stuck: _Started | None = None  # a frame that waits for room
+        self._broken: Exception | None = None  # why a frame could not be sent
         self._wake = asyncio.Event()  # a frame is stuck, or the connection is over
         self._try_now = asyncio.Event()
         self._complained: tuple[str, float] = ("", 0.0)
@@ -100,8 +102,9 @@ class Link:
                 waiting_for = sending.send(None)
             except StopIteration:
                 continue
-            except (aiohttp.ClientError, OSError):
-                self._stream = None  # it is closing, which the task will hear as well
+            except Exception as error:
+                self._stream = None  # it is closing, mostly, which the task will hear as well
+                self._broken = error
             else:
                 self._stream, self._stuck = None, _Started(sending, waiting_for)
             self._wake.set()
@@ -119,7 +122,7 @@ class Link:
     async def _run(self) -> None:
         back_off, attempt, was_connected = _BACK_OFF_MIN, 0, False
         while True:
-            url = self.urls[attempt % len(self.urls)]
+            url = self.url = self.urls[attempt % len(self.urls)]
             self._try_now.clear()
             begun = self._loop.time()
             try:
@@ -150,7 +153,7 @@ class Link:
         async with asyncio.timeout(self._settings.connect_timeout):
             stream = await self._session.ws_connect(
                 url.rstrip("/") + STREAM_PATH,
-                headers=self._us.headers(self.member),
+                headers=self._headers(self.member),
                 heartbeat=self._settings.ping_interval,
             )
         _give_up_after(stream.get_extra_info("socket"), self._settings.unacknowledged_max)
@@ -162,6 +165,8 @@ class Link:
             reader.add_done_callback(lambda _: self._wake.set())
             try:
                 while not reader.done():
+                    if self._broken is not None:
+                        raise self._broken
                     if self._stuck is not None:
                         stuck, self._stuck = self._stuck, None
                         await stuck
@@ -171,7 +176,7 @@ class Link:
                     self._wake.clear()
                 self._complain(f"the connection to member {self.member:x} ended: {reader.result()}")
             finally:
-                self.connected_since = self._stream = self._stuck = None
+                self.connected_since = self._stream = self._stuck = self._broken = None
                 self._queue.clear()
                 self._queued_bytes = 0
                 reader.cancel()

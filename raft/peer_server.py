@@ -39,6 +39,7 @@ class PeerServer:
         receive: Callable[[Message], None],
         heard_of: Callable[[Sender], None],
         removed: Callable[[], frozenset[int]],
+        has_started: Callable[[int], bool],
         handlers: Mapping[str, Handler],
         open_pages: Mapping[str, Handler],
         ping_interval: float,
@@ -47,6 +48,7 @@ class PeerServer:
         self._receive = receive
         self._heard_of = heard_of
         self._removed = removed
+        self._has_started = has_started
         self._ping_interval = ping_interval
         self._streams: dict[int, tuple[web.WebSocketResponse, web.Request]] = {}
         self._warned: dict[tuple[int, str], float] = {}
@@ -84,7 +86,7 @@ class PeerServer:
     def _checked(self, handler: Handler) -> Handler:
         async def check(request: web.Request) -> web.StreamResponse:
             try:
-                sender = accept(request.headers, self.us, self._removed())
+                sender = accept(request.headers, self.us, self._removed(), self._has_started)
             except Refused as refused:
                 self._warn(refused, request.remote)
                 return web.Response(status=412, text=f"{refused}\n", headers=refused.headers())

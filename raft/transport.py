@@ -50,6 +50,7 @@ class PeerTransport:
         on_snapshot_sent: Callable[[int, int, bool], None],
         on_refused: Callable[[int, Reason | None, str], None],
         on_gone: Callable[[int], None],
+        log_is_empty: Callable[[], bool],
     ) -> None:
         """``on_snapshot_sent(follower, index, arrived)``; ``on_refused(member, reason, text)`` and
         ``on_gone(member)`` as for ``Link``."""
@@ -60,6 +61,7 @@ class PeerTransport:
         self._on_snapshot_sent = on_snapshot_sent
         self._on_refused = on_refused
         self._on_gone = on_gone
+        self._log_is_empty = log_is_empty
         self._loop = asyncio.get_running_loop()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None)
@@ -122,7 +124,7 @@ class PeerTransport:
             try:
                 async with asyncio.timeout(CALL_TIMEOUT_SECONDS):
                     async with self._session.post(
-                        url.rstrip("/") + path, data=body, headers=self.us.headers(member)
+                        url.rstrip("/") + path, data=body, headers=self._headers(member)
                     ) as response:
                         if response.status == 200:
                             return await response.read()
@@ -131,7 +133,10 @@ class PeerTransport:
             except aiohttp.ClientConnectorError as error:
                 failure = error
             except (aiohttp.ClientError, OSError) as error:
-                failure, kind = error or "timed out", CallFailed
+                # It may have acted: nobody must be asked again.
+                raise CallFailed(
+                    f"member {member:x} was asked and did not answer: {error or 'timed out'}"
+                ) from None
         raise kind(f"member {member:x} cannot be asked: {failure}")
 
     async def close(self) -> None:
@@ -145,7 +150,18 @@ class PeerTransport:
         await self._session.close()
 
     def _new_link(self, member: int, urls: tuple[str, ...]) -> Link:
-        return Link(self.us, member, urls, self._session, self._settings, self._on_refused, self._on_gone)
+        return Link(
+            member,
+            urls,
+            self._session,
+            self._settings,
+            self._headers,
+            self._on_refused,
+            self._on_gone,
+        )
+
+    def _headers(self, receiver: int) -> Mapping[str, str]:
+        return self.us.headers(receiver, log_is_empty=self._log_is_empty())
 
     def _close_later(self, link: Link) -> None:
         self._in_background(link.close())
@@ -158,7 +174,7 @@ class PeerTransport:
         try:
             if link is not None:
                 headers = self.us.headers(message.target)
-                arrived = await self._snapshots.send(message, link.urls[0], headers)
+                arrived = await self._snapshots.send(message, link.url, headers)
         except Exception:
             log.exception("the snapshot for member %x was not sent", message.target)
         finally:

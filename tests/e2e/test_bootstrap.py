@@ -3,6 +3,7 @@ code that is not 0, and nothing left behind that would keep the right start from
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -249,3 +250,28 @@ def test_a_port_in_use(cluster: list[Node], tmp_path: Path, flag: str) -> None:
     assert not node.data_dir.exists()
     with running([node]):
         node.start().wait_until_healthy()
+
+
+def test_a_member_that_lost_its_disk_gives_no_quorum_to_one_that_lags(tmp_path: Path) -> None:
+    """Two of three acknowledge a write that the third has not; one of the two loses its disk while nobody
+    is there to tell it that it was part of the cluster. With the third it would be a quorum that knows
+    nothing of the write: it is turned away, and the write is there when the other one comes back."""
+    members = n1, n2, n3 = nodes(tmp_path, 3)
+    with running(members):
+        for node in members:
+            node.start()
+        for node in members:
+            node.wait_until_healthy()
+        n2.kill()
+        assert n1.put(b"key", b"value") > 1
+        n1.kill()
+        n3.kill()
+        shutil.rmtree(n3.data_dir)
+        n3.start()
+        n2.start()
+        assert n3.exit_code() == 1
+        assert "comes back with an empty log" in n3.last_words()
+        n1.start()
+        for node in (n1, n2):
+            node.wait_until_healthy()
+            assert node.get(b"key") == b"value"

@@ -41,7 +41,7 @@ async def linked(peer: Peer, session: aiohttp.ClientSession) -> AsyncIterator[Li
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     urls = (f"http://127.0.0.1:{runner.addresses[0][1]}",)
     us = Identity(1, 1)
-    link = Link(us, 2, urls, session, LinkSettings(), lambda *_: None, lambda _: None)
+    link = Link(2, urls, session, LinkSettings(), us.headers, lambda *_: None, lambda _: None)
     try:
         yield link
     finally:
