@@ -43,7 +43,7 @@ from raft.barriers import ReadBarriers
 from raft.core.consensus import Consensus
 from raft.core.errors import InvariantViolated, TransferRefused
 from raft.core.membership import Change, decode
-from raft.core.messages import InstallSnapshot, Message
+from raft.core.messages import AppendEntries, Heartbeat, InstallSnapshot, Message
 from raft.core.ready import Ready
 from raft.core.storage import MemoryStorage
 from raft.core.types import Entry, EntryType, HardState, Membership, Position, Role
@@ -184,6 +184,7 @@ class Driver:
         self._outgoing = Outgoing(core, proposals, settings.proposals_bytes_max)
         self._received: list[Message] = []
         self._staged: dict[Position, StagedSnapshot] = {}
+        self._patient: dict[int, Heartbeat] = {}  # the newest for each member; may wait a moment
         self._reads = ReadBarriers(
             core,
             self._loop,
@@ -351,6 +352,9 @@ class Driver:
                 self._drop_unwanted_snapshots()
             self._save()
             self._apply()
+            if self._patient:
+                # An answer leaves two turns after its proposal was resolved: behind the task's turn.
+                self._loop.call_soon(self._loop.call_soon, self._send_patient)
         except Exception as error:
             self._fail(error)
 
@@ -382,9 +386,31 @@ class Driver:
         while (ready := self.core.ready()) is not None:
             self._take(ready)
 
+    def _send(self, messages: Sequence[Message]) -> None:
+        """Heartbeats that nobody waits for, as those that tell what is committed, let clients have their
+        answers first, and entries that tell the same take their place."""
+        may_wait = not self.core.pending_reads.unconfirmed
+        patient, at_once = self._patient, []
+        for message in messages:
+            if may_wait and type(message) is Heartbeat:
+                patient[message.target] = message
+                continue
+            if type(message) is AppendEntries:
+                waiting = patient.get(message.target)
+                if waiting is not None and waiting.commit_index <= message.leader_commit:
+                    del patient[message.target]
+            at_once.append(message)
+        if at_once:
+            self._transport.send(at_once)
+
+    def _send_patient(self) -> None:
+        patient, self._patient = self._patient, {}
+        if self.failure is None and patient:
+            self._transport.send(list(patient.values()))
+
     def _take(self, ready: Ready) -> None:
         if ready.messages:
-            self._transport.send(ready.messages)
+            self._send(ready.messages)
         self._to_apply.extend(ready.committed_entries)
         for read_state in ready.read_states:
             self._reads.confirm(read_state)
