@@ -239,7 +239,7 @@ class Driver:
     def receive(self, message: Message) -> None:
         """A peer's message arrived."""
         if message.target != self.core.id:
-            log.warning("a message for member %d came here and is dropped", message.target)
+            log.warning("a message for member %x came here and is dropped", message.target)
             return
         self._received.append(message)
         self._schedule()

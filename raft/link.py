@@ -144,6 +144,8 @@ class Link:
                     while self._queue and not reader.done():
                         await stream.send_bytes(self._next_frame())
                 self._complain(f"the connection to member {self.member:x} ended: {reader.result()}")
+            except (aiohttp.ClientError, OSError) as error:
+                self._complain(f"the connection to member {self.member:x} ended: {_cause(error)}")
             finally:
                 self.connected_since = None
                 self._queue.clear()
