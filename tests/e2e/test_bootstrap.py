@@ -3,6 +3,7 @@ code that is not 0, and nothing left behind that would keep the right start from
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from raft.filesystem import RealFilesystem
+from raft.wal import recovery
 from tests.common.clusters import free_ports
-from tests.common.nodes import Node, nodes, running
+from tests.common.nodes import Node, nodes, running, start_all, wait_until
 from tests.common.servers import start_etcd
 
 MISMATCH = "cluster ID mismatch"
@@ -64,6 +67,29 @@ def test_wrong_token(tmp_path: Path) -> None:
         n1.wait_until_it_says("was refused: " + MISMATCH)
         n2.wait_until_it_says("was refused: " + MISMATCH)
         n3.start().wait_until_healthy()
+
+
+def test_a_log_with_nothing_but_a_vote_in_another_cluster(tmp_path: Path) -> None:
+    """Without pre-vote a member alone has soon voted. What it has promised it must not forget, so the right
+    flags alone do not help: it is said what does."""
+    n1, n2, n3 = members = nodes(tmp_path, 3)
+    with running(members):
+        n3.start(initial_cluster_token="another", pre_vote="false")
+        wait_until(lambda: read_identity(n3) is not None)
+        n3.kill()
+        words = refusal(n3)
+        assert "that is not the one which the flags describe" in words
+        start_all([n1, n2])
+        shutil.rmtree(n3.data_dir)
+        n3.start().wait_until_healthy()
+
+
+def read_identity(node: Node) -> bytes | None:
+    """Whose log it is; None while nothing is in it."""
+    directory = node.data_dir / "wal"
+    if not directory.exists():
+        return None
+    return recovery.read_identity(RealFilesystem(), directory)
 
 
 def test_the_same_name_twice_in_the_flags(tmp_path: Path) -> None:
