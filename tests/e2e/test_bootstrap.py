@@ -78,7 +78,7 @@ def test_a_log_with_nothing_but_a_vote_in_another_cluster(tmp_path: Path) -> Non
         wait_until(lambda: read_identity(n3) is not None)
         n3.kill()
         words = refusal(n3)
-        assert "that is not the one which the flags describe" in words
+        assert "that is not the one that the flags describe" in words
         start_all([n1, n2])
         shutil.rmtree(n3.data_dir)
         n3.start().wait_until_healthy()

@@ -113,6 +113,32 @@ def test_rolling_restart_loses_nothing(tmp_path: Path) -> None:
             assert "Traceback" not in node.log.read_text()
 
 
+def test_all_nodes_killed_at_once_lose_nothing(tmp_path: Path) -> None:
+    """What was acknowledged before is there after, and the clients go on by themselves."""
+    members = nodes(tmp_path, 3)
+    with running(members):
+        start_all(members)
+        clients = [Client(number, members) for number in range(CLIENTS)]
+        for _ in range(2):
+            progress(clients)
+            for node in members:
+                node.kill()
+            done = [client.done for client in clients]
+            for node in members:
+                node.start()
+            for node in members:
+                node.wait_until_healthy()
+            for client, count in zip(clients, done, strict=True):
+                for i in range(count):
+                    assert members[i % 3].get(b"%d/%d" % (client.number, i)) == b"%d" % i
+        progress(clients)
+        for client in clients:
+            client.finish()
+        assert_same_state(members)
+        for node in members:
+            assert "Traceback" not in node.log.read_text()
+
+
 def progress(clients: list[Client]) -> None:
     """Wait until each has done something more."""
     before = [client.done for client in clients]
