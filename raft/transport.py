@@ -65,7 +65,7 @@ class PeerTransport:
             connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None)
         )
         self._transfers: set[asyncio.Task[None]] = set()
-        self._unknown: dict[int, tuple[str, ...]] = {}  # who connected to us, and where it says it is
+        self._is_closed = False
 
     def set_peers(self, addresses: Mapping[int, tuple[str, ...]]) -> None:
         """These, and nobody else, are sent messages from now on. Who has no URL is not reached."""
@@ -83,6 +83,8 @@ class PeerTransport:
 
     def heard_of(self, sender: Sender) -> None:
         """A member has connected to us."""
+        if self._is_closed:
+            return
         link = self.links.get(sender.member_id)
         if link is not None:
             link.try_now()
@@ -128,6 +130,7 @@ class PeerTransport:
         raise kind(f"member {member:x} cannot be asked: {failure}")
 
     async def close(self) -> None:
+        self._is_closed = True
         for task in self._transfers:
             task.cancel()
         for link in self.links.values():
