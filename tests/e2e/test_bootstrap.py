@@ -21,7 +21,15 @@ MISMATCH = "cluster ID mismatch"
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Node]]:
+def lonely(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """One that wants to join where nobody answers. That takes ten seconds, so it begins before all else."""
+    members = nodes(tmp_path_factory.mktemp("lonely"), 3)
+    with running(members):
+        yield members[0].start(initial_cluster_state="existing")
+
+
+@pytest.fixture(scope="module")
+def cluster(lonely: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Node]]:
     """Three members that run; whoever stops one starts it again."""
     members = nodes(tmp_path_factory.mktemp("founded"), 3)
     with running(members):
@@ -198,13 +206,6 @@ def test_a_cluster_that_does_not_have_the_member(cluster: list[Node], tmp_path: 
         assert MISMATCH in words
 
 
-def test_joining_when_nobody_answers(tmp_path: Path) -> None:
-    """It asks for a while, and says whom."""
-    n1, n2, n3 = nodes(tmp_path, 3)
-    words = refusal(n1, initial_cluster_state="existing")
-    assert f"none of the cluster's members answers at {n2.peer_url}, {n3.peer_url}" in words
-
-
 def test_flags_that_name_members_of_two_clusters(cluster: list[Node], tmp_path: Path) -> None:
     """A newcomer that is sent to two clusters joins neither."""
     (alone,) = nodes(tmp_path, 1)
@@ -275,3 +276,11 @@ def test_a_port_in_use(cluster: list[Node], tmp_path: Path, flag: str) -> None:
     assert not node.data_dir.exists()
     with running([node]):
         node.start().wait_until_healthy()
+
+
+def test_joining_when_nobody_answers(lonely: Node) -> None:
+    """It asks for a while, and says whom."""
+    assert lonely.exit_code() == 1
+    _, n2, n3 = lonely.founders
+    assert f"none of the cluster's members answers at {n2.peer_url}, {n3.peer_url}" in lonely.last_words()
+    assert not (lonely.data_dir / "wal").exists()
