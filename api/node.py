@@ -139,6 +139,13 @@ class Node:
             storage,
             last_applied=machine.applied[0],
         )
+        if not core.membership.members and config.initial_cluster_state == "new":
+            # A joiner waits to be told who the others are; a founder would wait for ever.
+            raise StartRefused(
+                f"{config.data_dir} holds the log of a cluster ({self.cluster_id:x}) that is not the one that"
+                " the flags describe, and does not say who its members are: give the --initial-cluster, peer"
+                " URLs and --initial-cluster-token of its first start, or an empty --data-dir."
+            )
         self._hub = Hub(machine)
         self._scrubber = Scrubber(machine, self._fail)
         self._peers = peers = Peers(config, origin, state, self._fail)

@@ -200,6 +200,7 @@ class Driver:
         self._to_apply: deque[Entry] = deque()
         # Who waits for a change of members, and who for this node to lead no more.
         self._changing: list[_Changing] = []
+        self._handed_over = False
         self._out_of_office: list[asyncio.Future[None]] = []
         self._membership = core.membership
         self._write_seconds = 0.0  # what a write of the log takes, on average of late
@@ -253,7 +254,7 @@ class Driver:
     def receive(self, message: Message) -> None:
         """A peer's message arrived."""
         if message.target != self.core.id:
-            log.warning("a message for member %d came here and is dropped", message.target)
+            log.warning("a message for member %x came here and is dropped", message.target)
             return
         self._received.append(message)
         self._schedule()
@@ -303,8 +304,9 @@ class Driver:
         most: before a stop, so that nobody has to notice it first (thesis 3.10)."""
         core = self.core
         heirs = [one for one in core.membership.voters - {core.id} if one in core.progress]
-        if self.failure is not None or core.role is not Role.LEADER or not heirs:
+        if self.failure is not None or core.role is not Role.LEADER or not heirs or self._handed_over:
             return
+        self._handed_over = True
         heir = max(
             heirs, key=lambda one: (core.progress[one].recently_active, core.progress[one].match_index)
         )

@@ -175,6 +175,8 @@ class Link:
                     await self._wake.wait()
                     self._wake.clear()
                 self._complain(f"the connection to member {self.member:x} ended: {reader.result()}")
+            except (aiohttp.ClientError, OSError) as error:
+                self._complain(f"the connection to member {self.member:x} ended: {_cause(error)}")
             finally:
                 self.connected_since = self._stream = self._stuck = self._broken = None
                 self._queue.clear()

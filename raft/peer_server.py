@@ -52,6 +52,7 @@ class PeerServer:
         self._ping_interval = ping_interval
         self._streams: dict[int, tuple[web.WebSocketResponse, web.Request]] = {}
         self._warned: dict[tuple[int, str], float] = {}
+        self._is_closed = False
         application = web.Application(client_max_size=QUEUE_BYTES_MAX)
         application.router.add_get(STREAM_PATH, self._checked(self._stream))
         for path, handler in handlers.items():
@@ -71,6 +72,10 @@ class PeerServer:
             raise
 
     async def close(self) -> None:
+        # Nobody new first: a peer whose stream ends comes back at once.
+        self._is_closed = True
+        for site in list(self._runner.sites):
+            await site.stop()
         streams = [stream for stream, _ in self._streams.values()]
         await asyncio.gather(
             *(_close(stream, aiohttp.WSCloseCode.GOING_AWAY, "the member stops") for stream in streams)
@@ -97,6 +102,8 @@ class PeerServer:
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         sender: Sender = request["sender"]
+        if self._is_closed:
+            return web.Response(status=503)
         stream = web.WebSocketResponse(
             timeout=_CLOSE_SECONDS,
             compress=False,

@@ -152,7 +152,7 @@ class SnapshotSender:
                 transfer = _Transfer(self, copy, replace(message, snapshot=copy.meta), url, headers)
                 return await transfer.run()
         except Exception as error:  # of whatever the source raises; consensus will ask again
-            log.warning("no snapshot for member %d: %s", message.target, error)
+            log.warning("no snapshot for member %x: %s", message.target, error)
             return False
 
     async def on_thread(self, work: Callable[..., T], *args: object) -> T:
@@ -287,7 +287,7 @@ class _Transfer:
         log.info("%s has the snapshot at %s after %.1f s", self, self._copy.meta.position, seconds)
 
     def __str__(self) -> str:
-        return f"member {self._message.target}"
+        return f"member {self._message.target:x}"
 
 
 class SnapshotReceiver:
@@ -568,7 +568,7 @@ class _Incoming:
 
     def __str__(self) -> str:
         message = self.announced.message
-        return f"the snapshot at {message.snapshot.position} from member {message.source}"
+        return f"the snapshot at {message.snapshot.position} from member {message.source:x}"
 
 
 def encode_message(message: InstallSnapshot) -> str:

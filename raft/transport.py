@@ -68,7 +68,6 @@ class PeerTransport:
         )
         self._transfers: set[asyncio.Task[None]] = set()
         self._is_closed = False
-        self._unknown: dict[int, tuple[str, ...]] = {}  # who connected to us, and where it says it is
 
     def set_peers(self, addresses: Mapping[int, tuple[str, ...]]) -> None:
         """These, and nobody else, are sent messages from now on. Who has no URL is not reached."""
@@ -88,6 +87,8 @@ class PeerTransport:
 
     def heard_of(self, sender: Sender) -> None:
         """A member has connected to us."""
+        if self._is_closed:
+            return
         link = self.links.get(sender.member_id)
         if link is not None:
             link.try_now()

@@ -76,7 +76,7 @@ def _send_snapshot(c: Consensus, peer: int) -> None:
     if position is None or position.index <= progress.match_index:
         progress.paused = True  # the next heartbeat's answer tries again
         return
-    log.info("member %d gets a snapshot up to %s", peer, position)
+    log.info("member %x gets a snapshot up to %s", peer, position)
     snapshot = SnapshotMeta(position, c.memberships.at(position.index))
     c.send(InstallSnapshot(c.id, peer, c.current_term, snapshot))
     progress.sent_snapshot(position.index)

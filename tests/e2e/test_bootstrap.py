@@ -11,15 +11,25 @@ from pathlib import Path
 
 import pytest
 
+from raft.filesystem import RealFilesystem
+from raft.wal import recovery
 from tests.common.clusters import free_ports
-from tests.common.nodes import Node, nodes, running
+from tests.common.nodes import Node, nodes, running, start_all, wait_until
 from tests.common.servers import start_etcd
 
 MISMATCH = "cluster ID mismatch"
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Node]]:
+def lonely(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """One that wants to join where nobody answers. That takes ten seconds, so it begins before all else."""
+    members = nodes(tmp_path_factory.mktemp("lonely"), 3)
+    with running(members):
+        yield members[0].start(initial_cluster_state="existing")
+
+
+@pytest.fixture(scope="module")
+def cluster(lonely: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Node]]:
     """Three members that run; whoever stops one starts it again."""
     members = nodes(tmp_path_factory.mktemp("founded"), 3)
     with running(members):
@@ -65,6 +75,29 @@ def test_wrong_token(tmp_path: Path) -> None:
         n1.wait_until_it_says("was refused: " + MISMATCH)
         n2.wait_until_it_says("was refused: " + MISMATCH)
         n3.start().wait_until_healthy()
+
+
+def test_a_log_with_nothing_but_a_vote_in_another_cluster(tmp_path: Path) -> None:
+    """Without pre-vote a member alone has soon voted. What it has promised it must not forget, so the right
+    flags alone do not help: it is said what does."""
+    n1, n2, n3 = members = nodes(tmp_path, 3)
+    with running(members):
+        n3.start(initial_cluster_token="another", pre_vote="false")
+        wait_until(lambda: read_identity(n3) is not None)
+        n3.kill()
+        words = refusal(n3)
+        assert "that is not the one that the flags describe" in words
+        start_all([n1, n2])
+        shutil.rmtree(n3.data_dir)
+        n3.start().wait_until_healthy()
+
+
+def read_identity(node: Node) -> bytes | None:
+    """Whose log it is; None while nothing is in it."""
+    directory = node.data_dir / "wal"
+    if not directory.exists():
+        return None
+    return recovery.read_identity(RealFilesystem(), directory)
 
 
 def test_the_same_name_twice_in_the_flags(tmp_path: Path) -> None:
@@ -173,13 +206,6 @@ def test_a_cluster_that_does_not_have_the_member(cluster: list[Node], tmp_path: 
         assert MISMATCH in words
 
 
-def test_joining_when_nobody_answers(tmp_path: Path) -> None:
-    """It asks for a while, and says whom."""
-    n1, n2, n3 = nodes(tmp_path, 3)
-    words = refusal(n1, initial_cluster_state="existing")
-    assert f"none of the cluster's members answers at {n2.peer_url}, {n3.peer_url}" in words
-
-
 def test_flags_that_name_members_of_two_clusters(cluster: list[Node], tmp_path: Path) -> None:
     """A newcomer that is sent to two clusters joins neither."""
     (alone,) = nodes(tmp_path, 1)
@@ -275,3 +301,11 @@ def test_a_member_that_lost_its_disk_gives_no_quorum_to_one_that_lags(tmp_path: 
         for node in (n1, n2):
             node.wait_until_healthy()
             assert node.get(b"key") == b"value"
+
+
+def test_joining_when_nobody_answers(lonely: Node) -> None:
+    """It asks for a while, and says whom."""
+    assert lonely.exit_code() == 1
+    _, n2, n3 = lonely.founders
+    assert f"none of the cluster's members answers at {n2.peer_url}, {n3.peer_url}" in lonely.last_words()
+    assert not (lonely.data_dir / "wal").exists()

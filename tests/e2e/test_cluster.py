@@ -3,6 +3,7 @@ and go."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -113,7 +115,7 @@ def test_transactions_and_compaction_at_a_follower(cluster: list[Node]) -> None:
     assert_same_state(cluster)
 
 
-def timed(ask: Callable[[], object]) -> tuple[object, float]:
+def timed(ask: Callable[[], Any]) -> tuple[Any, float]:
     began = time.monotonic()
     answer = ask()
     return answer, time.monotonic() - began
@@ -231,7 +233,7 @@ class Writer(threading.Thread):
 
 def test_a_leader_that_stops_lets_another_lead_first(tmp_path: Path) -> None:
     """Writers at the other nodes hardly notice: there is no election to wait for."""
-    members = nodes(tmp_path, 3, heartbeat_interval="100", election_timeout="3000")
+    members = nodes(tmp_path, 3, heartbeat_interval="100", election_timeout="2000")
     with running(members):
         start_all(members)
         leader = leader_of(members)
@@ -374,24 +376,25 @@ def test_overload(tmp_path: Path) -> None:
 
         # 400 connections with 50 puts each that do not wait for answers: one at a time is taken from each.
         small = request(b"small", b"x" * 1000)
-        piled = [socket.create_connection(("127.0.0.1", survivor.port), timeout=20) for _ in range(400)]
-        for sock in piled:
-            sock.sendall(small * 50)
-        # 64 MiB may wait in all.
-        large = request(b"large", b"x" * 1_000_000)
-        with ThreadPoolExecutor(100) as pool:
-            answers = list(pool.map(lambda _: timed(lambda: exchange(survivor, large)), range(100)))
-        refused = [(answer, seconds) for answer, seconds in answers if answer[0] == 429]
-        assert len(refused) >= 20
-        for (_, body), _ in refused:
-            assert body["error"] == "etcdserver: too many requests"
-            assert body["code"] == 8
-        assert {answer[0] for answer, _ in answers} == {429, 503}
-        assert min(seconds for _, seconds in refused) < ROOM
-        assert survivor.get(b"small", serializable=True) is None
-        assert memory_of(survivor) - before < 512 << 20
-        for sock in piled:
-            sock.close()
+        with contextlib.ExitStack() as open_ones:
+            for _ in range(400):
+                sock = socket.create_connection(("127.0.0.1", survivor.port), timeout=20)
+                open_ones.enter_context(sock).sendall(small * 50)
+            # 64 MiB may wait in all.
+            large = request(b"large", b"x" * 1_000_000)
+            with ThreadPoolExecutor(25) as pool:
+                answers = list(pool.map(lambda _: exchange(survivor, large), range(100)))
+            assert {status for status, _ in answers} == {429, None}
+            refused = [answer for status, answer in answers if status == 429]
+            assert len(refused) >= 20
+            assert {(answer["error"], answer["code"]) for answer in refused} == {
+                ("etcdserver: too many requests", 8)
+            }
+            (status, _), seconds = timed(lambda: exchange(survivor, large))
+            assert status == 429
+            assert seconds < ROOM
+            assert survivor.get(b"small", serializable=True) is None
+            assert memory_of(survivor) - before < 512 << 20
         start_all([leader, third])
         survivor.wait_until_healthy()
         survivor.put(b"after")
@@ -403,11 +406,14 @@ def request(key: bytes, value: bytes) -> bytes:
     return b"POST /v3/kv/put HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
 
 
-def exchange(node: Node, sent: bytes) -> tuple[int, dict]:
-    with socket.create_connection(("127.0.0.1", node.port), timeout=20) as sock:
+def exchange(node: Node, sent: bytes) -> tuple[int | None, dict]:
+    """The answer; None where it is waited for, as without a quorum, and the client has gone."""
+    with socket.create_connection(("127.0.0.1", node.port), timeout=2) as sock, sock.makefile("rb") as stream:
         sock.sendall(sent)
-        stream = sock.makefile("rb")
-        status = int(stream.readline().split()[1])
+        try:
+            status = int(stream.readline().split()[1])
+        except TimeoutError:
+            return None, {}
         length = 0
         while line := stream.readline().strip():
             name, _, value = line.partition(b":")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.common.clusters import free_ports
 from tests.common.nodes import (
@@ -120,34 +123,6 @@ def assert_serves_stale_reads_only(learner: Node) -> None:
     assert learner.status()["isLearner"]
 
 
-def test_members_that_are_removed_stop(tmp_path: Path) -> None:
-    """A leader and a follower that are removed end by themselves with 0 and say why; the rest go on, down to
-    a single one; who was removed does not come back with its old data."""
-    members = nodes(tmp_path, 3)
-    with running(members):
-        start_all(members)
-        left = list(members)
-        for which in ("leader", "follower"):
-            leader = leader_of(left)
-            goes = leader if which == "leader" else next(node for node in left if node is not leader)
-            asked = next(node for node in left if node is not goes)
-            member = goes.member_id
-            accepted(asked, REMOVE, {"ID": member}, "etcdserver: unhealthy cluster")
-            left.remove(goes)
-            assert goes.exit_code() == 0
-            assert goes.last_words().endswith("has been removed from the cluster, and stops")
-            assert f"{int(member):x}" in goes.last_words()
-            wait_until(lambda: left[0].ask("/v3/kv/put", {"key": b64(b"k")})[0] == 200)
-            assert names(left[0]) == sorted(node.name for node in left)
-            assert goes.start().exit_code() == 1
-            assert "has been removed from the cluster: to come back" in goes.last_words()
-        status, answer = left[0].ask(REMOVE, {"ID": left[0].member_id})
-        assert (status, answer["error"]) == (
-            500,
-            "etcdserver: re-configuration failed due to not enough started members",
-        )
-
-
 def test_a_dead_member_is_replaced_under_load(tmp_path: Path) -> None:
     """The leader dies and its disk is lost: it is removed at once, and another takes its place with an empty
     disk, while clients go on writing."""
@@ -177,38 +152,70 @@ def test_a_dead_member_is_replaced_under_load(tmp_path: Path) -> None:
         wait_until(lambda: new.ask("/v3/kv/put", {"key": b64(b"after")})[0] == 200)
 
 
-def test_a_member_moves_to_another_port(tmp_path: Path) -> None:
-    """Its peer URL is changed in the cluster, and it is started again there with its old data; and this is
-    how addresses that are taken, or leaders that are asked for, are answered."""
-    members = n1, n2, n3 = nodes(tmp_path, 3)
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Node]]:
+    """Three members; the last test that has it uses it up."""
+    members = nodes(tmp_path_factory.mktemp("members"), 3)
     with running(members):
         start_all(members)
-        status, answer = n1.ask(ADD, {"peerURLs": [n2.peer_url]})
-        assert (status, answer["error"]) == (400, "etcdserver: Peer URLs already exists")
-        ids = {node.name: node.member_id for node in members}
-        status, answer = n1.ask(UPDATE, {"ID": ids["n3"], "peerURLs": [n2.peer_url]})
-        assert (status, answer["error"]) == (400, "etcdserver: Peer URLs already exists")
+        yield members
 
-        before = n3.peer_url
-        n3.peer_url = f"http://127.0.0.1:{free_ports(1)[0]}"
-        n1.call(UPDATE, {"ID": ids["n3"], "peerURLs": [n3.peer_url]})
-        assert n3.stop() == 0
-        n3.start().wait_until_healthy()
-        assert n3.member_id == ids["n3"]
-        (listed,) = (one for one in n2.call(LIST, {})["members"] if one["ID"] == ids["n3"])
-        assert listed["peerURLs"] == [n3.peer_url] != [before]
-        for node in members:
-            assert node.stop() == 0
-        start_all(members)  # all know the new one from their data
-        n3.put(b"moved")
 
-        for target in members:
-            leader = leader_of(members)
-            if target is leader:
-                continue
-            status, answer = target.ask("/v3/maintenance/transfer-leadership", {"targetID": ids[target.name]})
-            assert (status, answer["error"]) == (400, "etcdserver: not leader")
-            leader.call("/v3/maintenance/transfer-leadership", {"targetID": ids[target.name]})
-            assert leader_of(members) is target
-            target.put(b"led by", target.name.encode())
-        assert_same_state(members)
+def test_a_member_moves_to_another_port(cluster: list[Node]) -> None:
+    """Its peer URL is changed in the cluster, and it is started again there with its old data; and this is
+    how addresses that are taken, or leaders that are asked for, are answered."""
+    members = n1, n2, n3 = cluster
+    status, answer = n1.ask(ADD, {"peerURLs": [n2.peer_url]})
+    assert (status, answer["error"]) == (400, "etcdserver: Peer URLs already exists")
+    ids = {node.name: node.member_id for node in members}
+    status, answer = n1.ask(UPDATE, {"ID": ids["n3"], "peerURLs": [n2.peer_url]})
+    assert (status, answer["error"]) == (400, "etcdserver: Peer URLs already exists")
+
+    before = n3.peer_url
+    n3.peer_url = f"http://127.0.0.1:{free_ports(1)[0]}"
+    n1.call(UPDATE, {"ID": ids["n3"], "peerURLs": [n3.peer_url]})
+    assert n3.stop() == 0
+    n3.start().wait_until_healthy()
+    assert n3.member_id == ids["n3"]
+    (listed,) = (one for one in n2.call(LIST, {})["members"] if one["ID"] == ids["n3"])
+    assert listed["peerURLs"] == [n3.peer_url] != [before]
+    for node in members:
+        assert node.stop() == 0
+    start_all(members)  # all know the new one from their data
+    n3.put(b"moved")
+
+    for target in members:
+        leader = leader_of(members)
+        if target is leader:
+            continue
+        status, answer = target.ask("/v3/maintenance/transfer-leadership", {"targetID": ids[target.name]})
+        assert (status, answer["error"]) == (400, "etcdserver: not leader")
+        leader.call("/v3/maintenance/transfer-leadership", {"targetID": ids[target.name]})
+        assert leader_of(members) is target
+        target.put(b"led by", target.name.encode())
+    assert_same_state(members)
+
+
+def test_members_that_are_removed_stop(cluster: list[Node]) -> None:
+    """A leader and a follower that are removed end by themselves with 0 and say why; the rest go on, down to
+    a single one; who was removed does not come back with its old data."""
+    left = list(cluster)
+    for which in ("leader", "follower"):
+        leader = leader_of(left)
+        goes = leader if which == "leader" else next(node for node in left if node is not leader)
+        asked = next(node for node in left if node is not goes)
+        member = goes.member_id
+        accepted(asked, REMOVE, {"ID": member}, "etcdserver: unhealthy cluster")
+        left.remove(goes)
+        assert goes.exit_code() == 0
+        assert goes.last_words().endswith("has been removed from the cluster, and stops")
+        assert f"{int(member):x}" in goes.last_words()
+        wait_until(lambda: left[0].ask("/v3/kv/put", {"key": b64(b"k")})[0] == 200)
+        assert names(left[0]) == sorted(node.name for node in left)
+        assert goes.start().exit_code() == 1
+        assert "has been removed from the cluster: to come back" in goes.last_words()
+    status, answer = left[0].ask(REMOVE, {"ID": left[0].member_id})
+    assert (status, answer["error"]) == (
+        500,
+        "etcdserver: re-configuration failed due to not enough started members",
+    )

@@ -6,6 +6,7 @@ stopped, started again and waited for. What is counted is how long a request too
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
 import json
@@ -99,18 +100,45 @@ def test_rolling_restart_loses_nothing(tmp_path: Path) -> None:
         assert set().union(*(client.refusals for client in clients)) <= known
         for node in members:
             for client in clients:
-                prefix = b"%d/" % client.number
-                found = node.call(
-                    "/v3/kv/range",
-                    {"key": b64(prefix), "range_end": b64(prefix[:-1] + b"0"), "count_only": True},
-                )
-                assert int(found["count"]) == client.done
+                assert values_of(client, node) == {b"%d" % i for i in range(client.done)}
         assert_same_state(members)
         last = members[0].put(b"end")
         revisions = [revision for revision, _, _ in Watch(members[0], 2).wait_for(last)]
         assert revisions == list(range(2, last + 1))
         for node in members:
             assert "Traceback" not in node.log.read_text()
+
+
+def test_all_nodes_killed_at_once_lose_nothing(tmp_path: Path) -> None:
+    """What was acknowledged before is there after, and the clients go on by themselves."""
+    members = nodes(tmp_path, 3)
+    with running(members):
+        start_all(members)
+        clients = [Client(number, members) for number in range(CLIENTS)]
+        for _ in range(2):
+            progress(clients)
+            for node in members:
+                node.kill()
+            done = [client.done for client in clients]
+            for node in members:
+                node.start()
+            for node in members:
+                node.wait_until_healthy()
+            for client, count in zip(clients, done, strict=True):
+                assert {b"%d" % i for i in range(count)} <= values_of(client, members[client.number % 3])
+        progress(clients)
+        for client in clients:
+            client.finish()
+        assert_same_state(members)
+        for node in members:
+            assert "Traceback" not in node.log.read_text()
+
+
+def values_of(client: Client, node: Node) -> set[bytes]:
+    """What this node has of what that client wrote."""
+    prefix = b"%d/" % client.number
+    asked = {"key": b64(prefix), "range_end": b64(prefix[:-1] + b"0")}
+    return {base64.b64decode(kv["value"]) for kv in node.call("/v3/kv/range", asked)["kvs"]}
 
 
 def progress(clients: list[Client]) -> None:
