@@ -46,7 +46,7 @@ from raft.core.membership import Change, decode
 from raft.core.messages import AppendEntries, Heartbeat, InstallSnapshot, Message
 from raft.core.ready import Ready
 from raft.core.storage import MemoryStorage
-from raft.core.types import Entry, EntryType, HardState, Membership, Position, Role
+from raft.core.types import NO_MEMBER, Entry, EntryType, HardState, Membership, Position, Role
 from raft.errors import LeadershipLost, Overloaded, Stopped, TimedOut
 from raft.outgoing import Outgoing
 from raft.proposals import Proposals, split
@@ -200,7 +200,7 @@ class Driver:
         self._to_apply: deque[Entry] = deque()
         # Who waits for a change of members, and who for this node to lead no more.
         self._changing: list[_Changing] = []
-        self._handed_over = False
+        self._heir = NO_MEMBER  # whom leadership was handed to, before a stop
         self._out_of_office: list[asyncio.Future[None]] = []
         self._membership = core.membership
         self._write_seconds = 0.0  # what a write of the log takes, on average of late
@@ -268,6 +268,8 @@ class Driver:
 
     def suspect(self, member: int) -> None:
         """See ``Consensus.suspect``; stands within a heartbeat interval."""
+        if member == self._heir:
+            self._leave_office()  # it stops as well: nothing is to be waited for
         if self.failure is None and not self._stopping and self.core.suspect(member):
             delay = self.core.config.rng.uniform(0, self.settings.tick_interval)
             self._loop.call_later(delay, self._stand)
@@ -304,14 +306,13 @@ class Driver:
         most: before a stop, so that nobody has to notice it first (thesis 3.10)."""
         core = self.core
         heirs = [one for one in core.membership.voters - {core.id} if one in core.progress]
-        if self.failure is not None or core.role is not Role.LEADER or not heirs or self._handed_over:
+        if self.failure is not None or core.role is not Role.LEADER or not heirs or self._heir:
             return
-        self._handed_over = True
-        heir = max(
+        self._heir = max(
             heirs, key=lambda one: (core.progress[one].recently_active, core.progress[one].match_index)
         )
         try:
-            self.transfer_leadership(heir)
+            self.transfer_leadership(self._heir)
         except TransferRefused:
             return
         future = self._loop.create_future()
@@ -379,10 +380,15 @@ class Driver:
         if leader != self._leader and leader:
             self._reads.ask_held()
         if not leads:
-            for future in self._out_of_office:
-                future.set_result(None)
-            self._out_of_office.clear()
+            self._leave_office()
         self._term, self._led, self._leader = term, leads, leader
+
+    def _leave_office(self) -> None:
+        """Nobody needs to wait any longer for this node to lead no more."""
+        for future in self._out_of_office:
+            if not future.done():
+                future.set_result(None)
+        self._out_of_office.clear()
 
     def _take_all(self) -> None:
         while (ready := self.core.ready()) is not None:
