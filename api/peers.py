@@ -198,7 +198,9 @@ class Peers:
 
     def _refused(self, member: int, reason: Reason | None, text: str) -> None:
         if reason is Reason.REMOVED:
-            self._fail(Removed(self._us.member_id))
+            # A moment, since the one that was asked to remove it may be this one, and has not answered yet.
+            later = self._config.election_timeout / 1000
+            self._loop.call_later(later, self._fail, Removed(self._us.member_id))
             return
         if reason is Reason.FORGETFUL:
             self._fail(StartRefused(f"{self._config.data_dir} is empty, but {text}."))

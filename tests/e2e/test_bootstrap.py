@@ -261,7 +261,7 @@ def test_a_removed_member_with_its_old_data(tmp_path: Path) -> None:
         n1.call("/v3/cluster/member/remove", {"ID": member})
         for _ in range(2):
             # With patience: a node that has heard nothing for two election timeouts serves stale reads.
-            assert n3.start(election_timeout="5000").exit_code() == 1
+            assert n3.start(election_timeout="1500").exit_code() == 1
             assert "has been removed from the cluster" in n3.last_words()
         n1.wait_until_it_says("has been permanently removed from the cluster")
 
