@@ -81,9 +81,10 @@ class PeerTransport:
             if link is None:
                 self.links[member] = self._new_link(member, urls)
             elif link.urls != urls:
-                log.info("member %x is reached at %s from now on", member, ", ".join(urls))
-                self._close_later(link)
-                self.links[member] = self._new_link(member, urls)
+                # What is open stays: a member that moves is still there, and may lead, until it is restarted.
+                log.info("member %x is reached at %s from its next start on", member, ", ".join(urls))
+                link.urls = urls
+                link.try_now()
 
     def heard_of(self, sender: Sender) -> None:
         """A member has connected to us."""
