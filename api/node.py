@@ -159,7 +159,8 @@ class Node:
         except BaseException:
             await peers.close()
             raise
-        driver.start()
+        # Without pre-votes it would depose a leader that it has not heard from yet.
+        driver.start(advance=config.initial_election_tick_advance and config.pre_vote)
 
     def _resume(self, wal: Wal, recovered: Recovered) -> MemoryStorage:
         """The log to go on with. Raises StartRefused where state and log do not belong together, or are

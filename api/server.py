@@ -33,6 +33,7 @@ log = logging.getLogger("kvorum")
 
 HEAD_LINE_BYTES_MAX = 8190
 SHUTDOWN_SECONDS = 3.0
+"""How long requests under way may take when the node stops, and those who do not read their answers."""
 _REFUSALS = (StartRefused, StateFault, WalCorrupt, WalFailed, WrongIdentity, InvariantViolated, OSError)
 
 
@@ -157,8 +158,10 @@ class Listener:
             server.close()
         self._node.service.end_watches()
         self._http.pre_shutdown()
+        begun = asyncio.get_running_loop().time()
         await self._lane.close(SHUTDOWN_SECONDS)
-        await self._http.shutdown(SHUTDOWN_SECONDS)
+        rest = max(0.1, SHUTDOWN_SECONDS - (asyncio.get_running_loop().time() - begun))
+        await self._http.shutdown(rest / 2)  # which aiohttp waits twice
 
 
 async def _until_stopped(node: Node, stop: asyncio.Event) -> BaseException | None:

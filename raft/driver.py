@@ -217,8 +217,11 @@ class Driver:
 
     # What the node asks for.
 
-    def start(self) -> None:
-        """Begin to tick. A sole voter needs nobody's consent and stands for election at once."""
+    def start(self, *, advance: bool = False) -> None:
+        """Begin to tick. A sole voter needs nobody's consent and stands for election at once; others,
+        if they are to ``advance``, as if they had waited the shortest time an election timeout can have."""
+        if advance:
+            self.core.elapsed_ticks = self.core.config.election_ticks - 1
         self._ticker = self._loop.call_later(self.settings.tick_interval, self._tick)
         if self.core.membership.voters == {self.core.id}:
             self.core.campaign()
@@ -377,8 +380,12 @@ class Driver:
         leads, term, leader = self.core.role is Role.LEADER, self.core.current_term, self.core.leader_id
         if term != self._term or (self._led and not leads):
             self._disown(LeadershipLost(f"the leader of term {self._term} was lost"))
-        if leader != self._leader and leader:
-            self._reads.ask_held()
+        if leader != self._leader:
+            if leader:
+                log.info("member %x leads in term %d", leader, term)
+                self._reads.ask_held()
+            else:
+                log.info("no leader is known in term %d", term)
         if not leads:
             self._leave_office()
         self._term, self._led, self._leader = term, leads, leader
@@ -554,6 +561,7 @@ class Driver:
         self._persisted([ready])
         self.core.applied(position.index)
         self._reads.release(position.index)
+        log.info("installed a snapshot: the state is at %s", position)
         self._on_membership_applied(ready.snapshot.membership)
         self._step()
 
