@@ -81,9 +81,9 @@ async def _write_responses(
         first = await pending
     finally:
         pending.cancel()
-    await response.prepare(request)
     responses = first
-    with suppress(ConnectionResetError):  # the client hung up in the middle
+    with suppress(ConnectionResetError):  # the client has hung up
+        await response.prepare(request)
         while responses:
             for one in responses:
                 for frame in context.encoder.watch(one, context.service.raft_term, context.max_request_bytes):
