@@ -6,14 +6,15 @@ something to do and always goes the same way:
     core ← what came in: proposals as one batch, reads as one round
     ready = core.ready()
     transport.send(ready.messages)              these promise nothing, they leave at once
-    wal.write(...) and its fdatasync, in a thread    one at a time; what arrives meanwhile is the next batch
+    wal.write(...) and its fdatasync            one at a time; what arrives meanwhile is the next batch
     machine.apply(ready.committed_entries)      while the disk works
     …the disk is done:
     transport.send(ready.messages_after_persist)
     core.advance(ready)                         now they count as durable, and may commit
 
-So proposals that arrive during an fdatasync share the next one (group commit), and
-heartbeats and votes go on while a slow disk writes. What arrives at a follower goes to the
+So proposals that arrive during an fdatasync share the next one (group commit). A quick disk is
+written to on the loop, for a change of threads takes as long; a slow one on a thread, so that
+heartbeats and votes go on while it writes. What arrives at a follower goes to the
 leader, and is answered here when it is applied here.
 
 The state machine keeps its own changes in memory and makes them durable in the
@@ -43,7 +44,7 @@ from raft.barriers import ReadBarriers
 from raft.core.consensus import Consensus
 from raft.core.errors import InvariantViolated, TransferRefused
 from raft.core.membership import Change, decode
-from raft.core.messages import AppendEntries, Heartbeat, InstallSnapshot, Message
+from raft.core.messages import AppendEntries, Heartbeat, InstallSnapshot, Message, Propose
 from raft.core.ready import Ready
 from raft.core.storage import MemoryStorage
 from raft.core.types import NO_MEMBER, Entry, EntryType, HardState, Membership, Position, Role
@@ -54,6 +55,9 @@ from raft.wal.record import Installed, Installing
 from raft.wal.wal import Batch, Wal
 
 log = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 0.001
+"""How long news of a commit may wait for entries that bring it along."""
 
 _SAVE, _FLUSH, _CUT = "save", "flush", "cut"
 
@@ -121,8 +125,8 @@ class DriverSettings:
     reads_max: int = 50_000
     # Proposals that are not in the log yet, or were passed on, take no more than this.
     proposals_bytes_max: int = 64 << 20
-    # Where nothing else is to be done meanwhile, the log is written on the loop rather than on a thread,
-    # while the disk is quicker than this, in seconds, on average (``_writes_inline``).
+    # The log is written on the loop rather than on a thread while a write takes no longer than this, in
+    # seconds, on average of late (``_writes_inline``).
     inline_write_max: float = -1.0
     # A read that a follower has passed on is asked for again after this long: a message may be lost.
     read_retry: float = 0.5
@@ -185,6 +189,8 @@ class Driver:
         self._received: list[Message] = []
         self._staged: dict[Position, StagedSnapshot] = {}
         self._patient: dict[int, Heartbeat] = {}  # the newest for each member; may wait a moment
+        self._patience: asyncio.TimerHandle | None = None
+        self._proposed_at: dict[int, float] = {}  # when each member last passed proposals on to us
         self._reads = ReadBarriers(
             core,
             self._loop,
@@ -259,6 +265,8 @@ class Driver:
         if message.target != self.core.id:
             log.warning("a message for member %x came here and is dropped", message.target)
             return
+        if type(message) is Propose:
+            self._proposed_at[message.source] = self._loop.time()
         self._received.append(message)
         self._schedule()
 
@@ -327,8 +335,9 @@ class Driver:
         if self._stopping:
             return
         self._stopping = True
-        if self._ticker is not None:
-            self._ticker.cancel()
+        for timer in (self._ticker, self._patience):
+            if timer is not None:
+                timer.cancel()
         self._fail_waiters(Stopped("the node is stopping"))
         while self._busy:
             await self._idle.wait()
@@ -358,9 +367,6 @@ class Driver:
                 self._drop_unwanted_snapshots()
             self._save()
             self._apply()
-            if self._patient:
-                # An answer leaves two turns after its proposal was resolved: behind the task's turn.
-                self._loop.call_soon(self._loop.call_soon, self._send_patient)
         except Exception as error:
             self._fail(error)
 
@@ -402,12 +408,12 @@ class Driver:
             self._take(ready)
 
     def _send(self, messages: Sequence[Message]) -> None:
-        """Heartbeats that nobody waits for, as those that tell what is committed, let clients have their
-        answers first, and entries that tell the same take their place."""
+        """Heartbeats that nobody waits for, which only tell what is committed, wait a moment for entries that
+        tell the same: where one write follows the other, most of them are never sent."""
         may_wait = not self.core.pending_reads.unconfirmed
         patient, at_once = self._patient, []
         for message in messages:
-            if may_wait and type(message) is Heartbeat:
+            if may_wait and type(message) is Heartbeat and not self._has_clients(message.target):
                 patient[message.target] = message
                 continue
             if type(message) is AppendEntries:
@@ -417,8 +423,15 @@ class Driver:
             at_once.append(message)
         if at_once:
             self._transport.send(at_once)
+        if patient and self._patience is None:
+            self._patience = self._loop.call_later(PATIENCE_SECONDS, self._send_patient)
+
+    def _has_clients(self, member: int) -> bool:
+        """Whether clients there wait for what they have proposed: they have it when it is applied there."""
+        return self._proposed_at.get(member, -1.0) > self._loop.time() - 1
 
     def _send_patient(self) -> None:
+        self._patience = None
         patient, self._patient = self._patient, {}
         if self.failure is None and patient:
             self._transport.send(list(patient.values()))
@@ -463,12 +476,9 @@ class Driver:
                 self._persisted(batch)
 
     def _writes_inline(self) -> bool:
-        """A leader's followers write at the same time as its thread does; who leads nobody has nothing to do
-        until its own write is done, and two changes of threads take longer than a quick disk. A slow
-        one must not hold up the loop: its first slow write does, then it is left to the thread."""
-        if self._write_seconds > self.settings.inline_write_max or _CUT in self._busy:
-            return False
-        return self.core.role is not Role.LEADER or len(self.core.progress) == 1
+        """Two changes of threads take as long as a quick disk, and each wakes up late on a busy machine. A slow
+        disk must not hold up the loop: its first slow writes do, then it is left to the thread."""
+        return self._write_seconds <= self.settings.inline_write_max and _CUT not in self._busy
 
     def _write_inline(self, encoded: Batch, batch: list[Ready]) -> None:
         self._timed_write(encoded)
