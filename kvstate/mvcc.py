@@ -21,6 +21,7 @@ from kvstate.records import (
     pack_revision,
     pack_tombstone,
     unpack_history,
+    unpack_key_fields,
     unpack_key_record,
     unpack_kv,
 )
@@ -40,6 +41,10 @@ _SORT_KEYS: dict[int, Callable[[KeyValue], Any]] = {
 def upper_bound(range_end: bytes) -> bytes | None:
     """A range_end as the exclusive end of a scan: b"\\0" means there is none."""
     return None if range_end == b"\0" else range_end
+
+
+_PUT = EventType.PUT
+_NO_PREVIOUS = PutResponse(None)
 
 
 class View:
@@ -238,7 +243,7 @@ class Writer(View):
                 raise KeyNotFound
             self.next_key_id += 1
         else:
-            key_id, old_main, old_sub, create, version, old_lease = unpack_key_record(data)
+            key_id, old_main, old_sub, create, version, old_lease = unpack_key_fields(data)
             if ignore_value or ignore_lease or prev_kv:
                 if version:
                     previous = self.kv_at(old_main, old_sub)
@@ -255,8 +260,8 @@ class Writer(View):
         kv = KeyValue(key, create, main, version, value, lease)
         backend.put(Table.REVISIONS, pack_revision(main, sub), pack_put(kv, self._user, self._wall_clock_ms))
         backend.put(Table.KEYS, key, pack_key_record(key_id, main, sub, create, version, lease))
-        self.events.append(Event(EventType.PUT, kv))
-        return PutResponse(previous if prev_kv else None)
+        self.events.append(Event(_PUT, kv))
+        return PutResponse(previous) if prev_kv else _NO_PREVIOUS
 
     def delete_range(self, key: bytes, range_end: bytes, prev_kv: bool) -> DeleteRangeResponse:
         backend, main = self._backend, self.revision + 1

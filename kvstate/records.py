@@ -71,6 +71,12 @@ def pack_key_record(key_id: int, main: int, sub: int, create: int, version: int,
     return _KEY_RECORD.pack(key_id, main, sub, create, version, lease)
 
 
+def unpack_key_fields(data: bytes) -> tuple[int, int, int, int, int, int]:
+    """A KeyRecord's fields, in its order."""
+    key_id, main, sub, create, version, lease = _KEY_RECORD.unpack(data)
+    return key_id, main, sub, create, version, lease
+
+
 def unpack_key_record(data: bytes) -> KeyRecord:
     return KeyRecord(*_KEY_RECORD.unpack(data))
 

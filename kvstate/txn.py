@@ -98,6 +98,11 @@ def _run(decided: Plan, view: View, writer: Writer | None) -> TxnResponse:
     responses: list[tuple[int, Response]] = []
     for op in decided.ops:
         response: Response
+        if type(op) is Put:
+            assert writer is not None
+            response = writer.put(op.key, op.value, op.lease, op.prev_kv, op.ignore_value, op.ignore_lease)
+            responses.append((view.current_revision, response))
+            continue
         match op:
             case Range():
                 response = view.range(op)
@@ -105,10 +110,6 @@ def _run(decided: Plan, view: View, writer: Writer | None) -> TxnResponse:
             case Plan():
                 response = _run(op, view, writer)
                 revision = 0  # as in etcd, the header of a nested transaction is empty
-            case Put(key, value, lease, prev_kv, ignore_value, ignore_lease):
-                assert writer is not None
-                response = writer.put(key, value, lease, prev_kv, ignore_value, ignore_lease)
-                revision = view.current_revision
             case DeleteRange(key, range_end, prev_kv):
                 assert writer is not None
                 response = writer.delete_range(key, range_end, prev_kv)

@@ -113,10 +113,15 @@ def _check_overlaps(ops: tuple[RequestOp, ...]) -> tuple[dict[bytes, Put], _Dele
     Puts of a nested transaction's two branches exclude each other, so they may share keys.
     """
     deleted = _Deleted()
+    if all(type(op) is Put for op in ops):  # as most are
+        puts = {op.key: op for op in ops if isinstance(op, Put)}
+        if len(puts) != len(ops):
+            raise DuplicateKey
+        return puts, deleted
     for op in ops:
         if isinstance(op, DeleteRange):
             deleted.add(op)
-    puts: dict[bytes, Put] = {}
+    puts = {}
     for op in ops:
         if not isinstance(op, Txn):
             continue

@@ -476,7 +476,7 @@ class Driver:
                 self._persisted(batch)
 
     def _writes_inline(self) -> bool:
-        """Two changes of threads take as long as a quick disk, and each wakes up late on a busy machine. A slow
+        """Two changes of threads take as long as a quick disk, and each comes late on a busy machine. A slow
         disk must not hold up the loop: its first slow writes do, then it is left to the thread."""
         return self._write_seconds <= self.settings.inline_write_max and _CUT not in self._busy
 

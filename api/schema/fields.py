@@ -36,17 +36,21 @@ class Message:
     """A message type; ``read`` gives the fields that are present, by proto name."""
 
     def __init__(self, *fields: Field) -> None:
-        self._fields = [(field.name, field.camel_name, field.read) for field in fields]
+        # The other spelling, where there is one.
+        self._fields = [
+            (field.name, field.camel_name if field.camel_name != field.name else None, field.read)
+            for field in fields
+        ]
 
     def read(self, value: Any) -> dict[str, Any]:
         if value is None:
             return {}
-        if not isinstance(value, Mapping):
+        if type(value) is not dict and not isinstance(value, Mapping):  # the latter takes its time
             raise mismatch(value, "map[string]json.RawMessage")
         found = {}
         for name, camel_name, read in self._fields:
             given = value.get(name)
-            if given is None:
+            if given is None and camel_name is not None:
                 given = value.get(camel_name)
             if given is not None:
                 found[name] = read(given)
@@ -69,7 +73,7 @@ def _kind(value: Any) -> str:
 
 
 def read_bytes(value: Any) -> bytes:
-    if isinstance(value, str) and not isinstance(value, GoNumber):
+    if type(value) is str or (isinstance(value, str) and not isinstance(value, GoNumber)):
         return base64_go.decode(value)
     if isinstance(value, list):
         # What Go makes of an array of numbers.
