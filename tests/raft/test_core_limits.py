@@ -17,10 +17,12 @@ from raft.core.membership import Change, ChangeKind, decode, encode
 from raft.core.messages import (
     AppendEntries,
     AppendEntriesResponse,
+    Heartbeat,
     HeartbeatResponse,
     Message,
     Propose,
     ProposeRefused,
+    RequestPreVote,
     RequestVoteResponse,
 )
 from raft.core.progress import ProgressState
@@ -441,3 +443,52 @@ def test_the_context_alone_can_be_changed() -> None:
         server.core.propose_membership([])
     with pytest.raises(MembershipRefused, match="would change nothing"):
         server.core.propose_membership([], b"moved")
+
+
+# Hints that shorten the wait for a leader.
+
+
+def follower_of(leader_id: int, log: list[Entry] | None = None) -> Server:
+    server = Server(1, log)
+    server.step(Heartbeat(leader_id, 1, max(1, server.core.current_term), 0, 0))
+    return server
+
+
+def test_only_the_leader_can_be_suspected() -> None:
+    """And only by who follows it; then any other candidate may have this vote."""
+    server = follower_of(2)
+    assert not server.core.suspect(3)
+    assert server.core.leader_id == 2
+    assert server.step(RequestPreVote(3, 1, 2, 0, 0)) == []
+    assert server.core.suspect(2)
+    assert server.core.leader_id == 0
+    assert [m.vote_granted for m in server.step(RequestPreVote(3, 1, 2, 0, 0))] == [True]
+    assert not server.core.suspect(2)
+
+
+def test_who_stands_without_a_leader_asks_first() -> None:
+    """As after an election timeout; who knows of a leader does not stand."""
+    server = follower_of(2)
+    server.core.stand()
+    assert server.settle() == []
+    server.core.suspect(2)
+    server.core.stand()
+    assert [type(m) for m in server.settle()] == [RequestPreVote, RequestPreVote]
+
+
+def test_who_refuses_a_pre_vote_for_its_log_stands_soon() -> None:
+    """Whoever asks has lost its leader too and cannot win; this server can."""
+    server = follower_of(2, [entry(1)])
+    server.core.suspect(2)
+    assert [m.vote_granted for m in server.step(RequestPreVote(3, 1, 9, 0, 0))] == [False]
+    assert server.core.timeout_ticks <= server.core.elapsed_ticks + 1 + server.core.config.election_ticks // 3
+
+
+def test_a_vote_that_may_be_split_is_tried_again_soon() -> None:
+    """One of three is gone, and the other has voted for itself."""
+    server = Server(1)
+    server.core.campaign()
+    server.settle()
+    server.step(RequestVoteResponse(2, 1, 1, False))
+    assert server.core.role is Role.CANDIDATE
+    assert server.core.timeout_ticks <= server.core.elapsed_ticks + 1 + server.core.config.election_ticks // 3

@@ -7,6 +7,7 @@ import gc
 import random
 import struct
 import threading
+import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -29,13 +30,16 @@ from raft.core.messages import (
     Propose,
     ProposeRefused,
     ReadIndexResponse,
+    RequestPreVote,
     RequestReadIndex,
+    RequestVote,
     RequestVoteResponse,
+    TimeoutNow,
 )
 from raft.core.storage import MemoryStorage
 from raft.core.types import Entry, EntryType, Membership, Position, Role, SnapshotMeta
 from raft.driver import Driver, DriverSettings
-from raft.errors import LeadershipLost, NotLeader, Overloaded, Stopped, TimedOut
+from raft.errors import LeadershipLost, Overloaded, Stopped, TimedOut
 from raft.proposals import Proposals
 from raft.wal.recovery import recover
 from raft.wal.wal import Wal
@@ -56,11 +60,15 @@ class GatedDisk(LossyDisk):
         self.gate.set()
         self.syncs = 0
         self.waiting = threading.Event()
+        self.delay = 0.0
+        self.thread = ""  # where it was synced last
 
     def step(self, what: str) -> None:
         if what == "sync":
             self.waiting.set()
             assert self.gate.wait(10)
+            time.sleep(self.delay)
+            self.thread = threading.current_thread().name
             self.syncs += 1
             self.story.append("log synced")
         super().step(what)
@@ -210,12 +218,7 @@ async def rig(voters: int = 1, election_ticks: int = 10, **settings: float) -> A
 
 
 async def leading(made: Rig) -> None:
-    while True:
-        try:
-            await made.driver.read_barrier()
-            return
-        except NotLeader:
-            await asyncio.sleep(0.001)
+    await made.driver.read_barrier()
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
@@ -1041,3 +1044,90 @@ async def test_a_batch_that_was_lost_keeps_no_room_taken_but_its_own() -> None:
             await proposal
             await r.ticked(2)
         assert lost.cancel()
+
+
+# A leader that is gone, news that can wait, quick disks.
+
+
+async def test_a_leader_that_is_gone_is_not_waited_for() -> None:
+    """Whoever suspects its leader asks for votes within a heartbeat, not after an election timeout."""
+    async with following() as r:
+        r.driver.suspect(3)
+        await r.ticked(3)
+        assert r.wire.of(RequestPreVote) == []
+        r.driver.suspect(2)
+        await eventually(lambda: len(r.wire.of(RequestPreVote)) == 2)
+
+
+async def test_a_suspicion_is_forgotten_when_the_leader_is_heard_of() -> None:
+    """It was only a connection that broke."""
+    async with following(tick_interval=0.05) as r:
+        r.driver.suspect(2)
+        r.driver.receive(Heartbeat(2, 1, 1, 0, 0))
+        await r.ticked(3)
+        assert r.wire.of(RequestPreVote) == []
+        assert r.driver.core.leader_id == 2
+
+
+async def test_news_of_a_commit_waits_for_entries_that_bring_it() -> None:
+    """Where one write follows the other no heartbeat is sent; behind the last one, soon."""
+    async with in_office(tick_interval=10) as r:
+        await write(r, 1)
+        r.wire.sent.clear()
+        future = r.driver.propose(b"next")
+        await eventually(lambda: bool(r.wire.of(AppendEntries)))
+        assert [type(m) for m in r.wire.sent if m.target == 2] == [AppendEntries]
+        acknowledge(r)
+        await future
+        await eventually(lambda: bool([m for m in r.wire.of(Heartbeat) if m.target == 2]))
+        assert r.wire.of(Heartbeat)[-1].commit_index == r.driver.core.commit_index
+
+
+async def test_news_of_a_commit_does_not_wait_where_clients_do() -> None:
+    """A follower that has passed a proposal on hears at once that it is committed."""
+    async with in_office(tick_interval=10) as r:
+        r.driver.receive(Propose(2, 1, 1, 7, 1, (bytes(8) + b"x",)))
+        await eventually(lambda: r.driver.core.last_index == 2)
+        r.wire.sent.clear()
+        acknowledge(r)
+        await eventually(lambda: r.driver.core.last_applied == 2)
+        assert [m.target for m in r.wire.of(Heartbeat)] == [2]
+
+
+async def test_a_quick_disk_is_written_to_on_the_loop_and_a_slow_one_is_not() -> None:
+    """Its first slow writes hold the loop up, until the average says so; then heartbeats go on meanwhile."""
+    async with in_office(inline_write_max=0.01) as r:
+        await write(r, 1)
+        assert r.disk.thread == threading.current_thread().name
+        r.disk.delay = 0.1
+        await write(r, 1)
+        assert r.disk.thread == threading.current_thread().name
+        await write(r, 1)
+        assert r.disk.thread != threading.current_thread().name
+
+
+async def test_an_inline_write_that_fails_ends_all_promises() -> None:
+    """As on the thread: nothing is acknowledged, nor sent after it."""
+    async with following(inline_write_max=1) as r:
+        r.disk.fail_at = r.disk.operations + 1
+        r.driver.receive(AppendEntries(2, 1, 1, 0, 0, (entry(1, b"x"),), 1))
+        await eventually(lambda: bool(r.failures))
+        assert r.wire.of(AppendEntriesResponse) == []
+        assert r.machine.applied == []
+
+
+async def test_leadership_is_handed_over_before_a_stop() -> None:
+    """To the voter that is furthest; whoever waits for that does so no longer than the heir is there."""
+    async with in_office() as r:
+        handing = asyncio.ensure_future(r.driver.hand_over())
+        await eventually(lambda: [m.target for m in r.wire.of(TimeoutNow)] == [2])
+        assert not handing.done()
+        r.driver.receive(RequestVote(2, 1, 2, 9, 1, True))
+        async with asyncio.timeout(5):
+            await handing
+    async with in_office() as r:
+        handing = asyncio.ensure_future(r.driver.hand_over())
+        await eventually(lambda: bool(r.wire.of(TimeoutNow)))
+        r.driver.suspect(2)
+        async with asyncio.timeout(5):
+            await handing
