@@ -34,8 +34,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from concurrent.futures import Future as ThreadFuture
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -44,22 +43,19 @@ from raft.barriers import ReadBarriers
 from raft.core.consensus import Consensus
 from raft.core.errors import InvariantViolated, TransferRefused
 from raft.core.membership import Change, decode
-from raft.core.messages import AppendEntries, Heartbeat, InstallSnapshot, Message, Propose
+from raft.core.messages import InstallSnapshot, Message, Propose
 from raft.core.ready import Ready
 from raft.core.storage import MemoryStorage
 from raft.core.types import NO_MEMBER, Entry, EntryType, HardState, Membership, Position, Role
+from raft.disks import Disks, Job
 from raft.errors import LeadershipLost, Overloaded, Stopped, TimedOut
+from raft.outbox import Outbox
 from raft.outgoing import Outgoing
 from raft.proposals import Proposals, split
 from raft.wal.record import Installed, Installing
 from raft.wal.wal import Batch, Wal
 
 log = logging.getLogger(__name__)
-
-PATIENCE_SECONDS = 0.001
-"""How long news of a commit may wait for entries that bring it along."""
-
-_SAVE, _FLUSH, _CUT = "save", "flush", "cut"
 
 
 class StateMachine(Protocol):
@@ -178,19 +174,14 @@ class Driver:
         self._on_restored = on_restored
         self._on_fatal = on_fatal
         self._loop = loop or asyncio.get_running_loop()
-        self._log_disk, self._state_disk = disks or (
-            ThreadPoolExecutor(1, "wal"),
-            ThreadPoolExecutor(1, "state"),
-        )
+        self._disks = Disks(self._loop, disks, fail=self._fail, has_failed=lambda: self.failure is not None)
+        self._outbox = Outbox(transport.send, self._loop)
         self._on_membership = on_membership
         self._on_membership_applied = on_membership_applied
         # Inbox of the next step.
         self._outgoing = Outgoing(core, proposals, settings.proposals_bytes_max)
         self._received: list[Message] = []
         self._staged: dict[Position, StagedSnapshot] = {}
-        self._patient: dict[int, Heartbeat] = {}  # the newest for each member; may wait a moment
-        self._patience: asyncio.TimerHandle | None = None
-        self._proposed_at: dict[int, float] = {}  # when each member last passed proposals on to us
         self._reads = ReadBarriers(
             core,
             self._loop,
@@ -214,9 +205,6 @@ class Driver:
         self._flushed_at = self._loop.time()
         self._ticker: asyncio.TimerHandle | None = None
         self._stopping = False
-        self._busy: set[str] = set()  # what is under way on the disks' threads
-        self._idle = asyncio.Event()  # set whenever nothing is
-        self._idle.set()
         self._installing: Ready | None = None  # the Ready whose snapshot is being installed
         self._after_flush: Callable[[], None] | None = None
         self._term, self._led = core.current_term, False
@@ -266,7 +254,7 @@ class Driver:
             log.warning("a message for member %x came here and is dropped", message.target)
             return
         if type(message) is Propose:
-            self._proposed_at[message.source] = self._loop.time()
+            self._outbox.proposed(message.source)
         self._received.append(message)
         self._schedule()
 
@@ -335,18 +323,17 @@ class Driver:
         if self._stopping:
             return
         self._stopping = True
-        for timer in (self._ticker, self._patience):
-            if timer is not None:
-                timer.cancel()
+        if self._ticker is not None:
+            self._ticker.cancel()
+        self._outbox.close()
         self._fail_waiters(Stopped("the node is stopping"))
-        while self._busy:
-            await self._idle.wait()
+        await self._disks.until_idle()
         if self.failure is None:
             self._machine.freeze()
-            await self._loop.run_in_executor(self._state_disk, self._machine.write_frozen)
+            await self._disks.close(self._machine.write_frozen)
             self._machine.release_frozen()
-        self._log_disk.shutdown()
-        self._state_disk.shutdown()
+        else:
+            await self._disks.close(None)
         self._wal.close()
 
     # One turn.
@@ -407,38 +394,10 @@ class Driver:
         while (ready := self.core.ready()) is not None:
             self._take(ready)
 
-    def _send(self, messages: Sequence[Message]) -> None:
-        """Heartbeats that nobody waits for, which only tell what is committed, wait a moment for entries that
-        tell the same: where one write follows the other, most of them are never sent."""
-        may_wait = not self.core.pending_reads.unconfirmed
-        patient, at_once = self._patient, []
-        for message in messages:
-            if may_wait and type(message) is Heartbeat and not self._has_clients(message.target):
-                patient[message.target] = message
-                continue
-            if type(message) is AppendEntries:
-                waiting = patient.get(message.target)
-                if waiting is not None and waiting.commit_index <= message.leader_commit:
-                    del patient[message.target]
-            at_once.append(message)
-        if at_once:
-            self._transport.send(at_once)
-        if patient and self._patience is None:
-            self._patience = self._loop.call_later(PATIENCE_SECONDS, self._send_patient)
-
-    def _has_clients(self, member: int) -> bool:
-        """Whether clients there wait for what they have proposed: they have it when it is applied there."""
-        return self._proposed_at.get(member, -1.0) > self._loop.time() - 1
-
-    def _send_patient(self) -> None:
-        self._patience = None
-        patient, self._patient = self._patient, {}
-        if self.failure is None and patient:
-            self._transport.send(list(patient.values()))
-
     def _take(self, ready: Ready) -> None:
         if ready.messages:
-            self._send(ready.messages)
+            reads_wait = bool(self.core.pending_reads.unconfirmed)
+            self._outbox.send(ready.messages, reads_wait=reads_wait)
         self._to_apply.extend(ready.committed_entries)
         for read_state in ready.read_states:
             self._reads.confirm(read_state)
@@ -456,7 +415,7 @@ class Driver:
     def _save(self) -> None:
         """Start writing what is not durable yet, unless a write is under way: then it waits
         and becomes the next batch."""
-        while _SAVE not in self._busy and self._unsaved and self._installing is None and not self._stopping:
+        while self._unsaved and self._may_save():
             batch = self._next_batch()
             if batch[0].snapshot is not None:
                 self._install(batch[0])
@@ -468,17 +427,20 @@ class Driver:
                     self._write_inline(encoded, batch)
                 else:
                     write = partial(self._timed_write, encoded)
-                    self._in_background(_SAVE, self._log_disk, write, partial(self._saved, batch))
+                    self._disks.run(Job.SAVE, write, partial(self._saved, batch))
             else:
                 # Nothing here promises anything: at most a commit index, which the next write carries along.
                 for ready in batch:
                     self._carried = ready.hard_state or self._carried
                 self._persisted(batch)
 
+    def _may_save(self) -> bool:
+        return not self._disks.is_busy(Job.SAVE) and self._installing is None and not self._stopping
+
     def _writes_inline(self) -> bool:
         """Two changes of threads take as long as a quick disk, and each comes late on a busy machine. A slow
         disk must not hold up the loop: its first slow writes do, then it is left to the thread."""
-        return self._write_seconds <= self.settings.inline_write_max and _CUT not in self._busy
+        return self._write_seconds <= self.settings.inline_write_max and not self._disks.is_busy(Job.CUT)
 
     def _write_inline(self, encoded: Batch, batch: list[Ready]) -> None:
         self._timed_write(encoded)
@@ -524,7 +486,7 @@ class Driver:
         position = ready.snapshot.position
         staged = self._staged.pop(position)
         mark = partial(self._wal.write, self._wal.encode([], Installing(position)))
-        self._in_background(_SAVE, self._log_disk, mark, partial(self._replace_state, staged))
+        self._disks.run(Job.SAVE, mark, partial(self._replace_state, staged))
 
     def _drop_unwanted_snapshots(self) -> None:
         """The core has seen all that arrived, and took what it wanted."""
@@ -534,12 +496,10 @@ class Driver:
 
     def _replace_state(self, staged: StagedSnapshot) -> None:
         """The log is marked. A flush under way must end first: it is of the old state."""
-        if _FLUSH in self._busy:
+        if self._disks.is_busy(Job.FLUSH):
             self._after_flush = partial(self._replace_state, staged)
         else:
-            self._in_background(
-                _FLUSH, self._state_disk, staged.install, partial(self._begin_log_anew, staged)
-            )
+            self._disks.run(Job.FLUSH, staged.install, partial(self._begin_log_anew, staged))
 
     def _begin_log_anew(self, staged: StagedSnapshot) -> None:
         """The state is the snapshot's, on disk and from here on in memory."""
@@ -559,7 +519,7 @@ class Driver:
         self._carried = None
         parts = [(ready.hard_state, ready.entries)]
         finish = partial(self._wal.write, self._wal.encode(parts, Installed(ready.snapshot.position)))
-        self._in_background(_SAVE, self._log_disk, finish, self._installed)
+        self._disks.run(Job.SAVE, finish, self._installed)
 
     def _installed(self) -> None:
         ready, self._installing = self._installing, None
@@ -609,13 +569,13 @@ class Driver:
 
     def _flush(self) -> None:
         """Make the state machine's changes durable, off the loop."""
-        if _FLUSH in self._busy or self._stopping or self._installing is not None:
+        if self._disks.is_busy(Job.FLUSH) or self._stopping or self._installing is not None:
             return
         if self._machine.pending_bytes == 0:
             return
         self._flushed_at = self._loop.time()
         self._machine.freeze()
-        self._in_background(_FLUSH, self._state_disk, self._machine.write_frozen, self._flushed)
+        self._disks.run(Job.FLUSH, self._machine.write_frozen, self._flushed)
 
     def _flushed(self) -> None:
         self._machine.release_frozen()
@@ -640,35 +600,12 @@ class Driver:
         if self._storage.bytes <= 2 * settings.log_bytes_max:
             # Whoever is being sent a snapshot will need what follows it, not the next snapshot.
             keep_from = min(keep_from, self.core.snapshot_under_way or keep_from)
-        if _CUT in self._busy or self._installing is not None or keep_from < self._storage.first_index:
+        if self._disks.is_busy(Job.CUT) or self._installing is not None:
+            return
+        if keep_from < self._storage.first_index:
             return
         self._storage.compact(keep_from)
-        self._in_background(_CUT, self._log_disk, partial(self._wal.compact, keep_from), lambda: None)
-
-    # Work on threads.
-
-    def _in_background(
-        self, job: str, disk: Executor, work: Callable[[], None], then: Callable[[], None]
-    ) -> None:
-        """Do ``work`` on a disk's thread and ``then`` on the loop; an error of either is fatal."""
-        self._busy.add(job)
-        self._idle.clear()
-
-        def report(done: ThreadFuture[None]) -> None:
-            self._loop.call_soon_threadsafe(self._ended, job, then, done)
-
-        disk.submit(work).add_done_callback(report)
-
-    def _ended(self, job: str, then: Callable[[], None], done: ThreadFuture[None]) -> None:
-        self._busy.discard(job)
-        if not self._busy:
-            self._idle.set()
-        try:
-            done.result()
-            if self.failure is None:
-                then()
-        except Exception as error:
-            self._fail(error)
+        self._disks.run(Job.CUT, partial(self._wal.compact, keep_from), lambda: None)
 
     # Time and failure.
 
@@ -729,5 +666,6 @@ class Driver:
         if self.failure is not None:
             return
         self.failure = error
+        self._outbox.close()
         self._fail_waiters(Stopped(f"the node has failed: {error}"))
         self._on_fatal(error)

@@ -67,6 +67,7 @@ class PeerTransport:
             connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None)
         )
         self._transfers: set[asyncio.Task[None]] = set()
+        self._newest: dict[int, InstallSnapshot] = {}  # the last one asked for, by follower
         self._is_closed = False
 
     def set_peers(self, addresses: Mapping[int, tuple[str, ...]]) -> None:
@@ -169,6 +170,7 @@ class PeerTransport:
         self._in_background(link.close())
 
     def _send_snapshot(self, message: InstallSnapshot, link: Link | None) -> None:
+        self._newest[message.target] = message
         self._in_background(self._transfer(message, link))
 
     async def _transfer(self, message: InstallSnapshot, link: Link | None) -> None:
@@ -180,7 +182,9 @@ class PeerTransport:
         except Exception:
             log.exception("the snapshot for member %x was not sent", message.target)
         finally:
-            self._on_snapshot_sent(message.target, index, arrived)
+            # The end of one that a newer one has ended would be taken for the end of that.
+            if self._newest.get(message.target) is message:
+                self._on_snapshot_sent(message.target, index, arrived)
 
     def _in_background(self, work: object) -> None:
         task: asyncio.Task[None] = self._loop.create_task(work)  # type: ignore[arg-type]
