@@ -6,6 +6,7 @@ Exit codes: 0 after a signal, 1 when the node cannot start or fails while it run
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import logging
 import shutil
@@ -94,12 +95,21 @@ def _check_ports(config: ServerConfig) -> None:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
             for family, kind, protocol, _, address in found:
-                with socket.socket(family, kind, protocol) as probe:
-                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    probe.bind(address)
-                    probe.listen()
+                _check_port(family, kind, protocol, address)
         except OSError as error:
             raise StartRefused(f"cannot listen on {url} ({flag}): {error.strerror}") from error
+
+
+def _check_port(family: int, kind: int, protocol: int, address: Any) -> None:
+    try:
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen()
+    except OSError as error:
+        # One of several addresses of a name, such as ::1, may not exist here: whoever listens decides.
+        if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+            raise
 
 
 async def _open_unless_stopped(config: ServerConfig, stop: asyncio.Event) -> Node | None:
