@@ -50,18 +50,21 @@ Handler = Callable[[Context, web.BaseRequest], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class Routes:
-    """What answers which path: unary calls and streams are POST, pages GET."""
+    """What answers which path: unary calls and streams are POST, pages GET. Of the unary calls those in
+    ``taskless`` await nothing but futures of the loop: no timeouts, locks or sleeps."""
 
     unary: Mapping[str, Unary]
     streams: Mapping[str, Handler]
     pages: Mapping[str, Handler]
+    taskless: frozenset[str]
 
 
 def with_old_paths(routes: Routes) -> Routes:
     """etcd 3.5 still answers the ``/v3beta`` paths of its youth."""
     unary = {**routes.unary, **{_old(path): call for path, call in routes.unary.items()}}
     streams = {**routes.streams, **{_old(path): call for path, call in routes.streams.items()}}
-    return Routes(unary, streams, routes.pages)
+    taskless = routes.taskless | {_old(path) for path in routes.taskless}
+    return Routes(unary, streams, routes.pages, taskless)
 
 
 def _old(path: str) -> str:

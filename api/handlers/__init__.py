@@ -10,5 +10,6 @@ ROUTES = with_old_paths(
         unary={**kv.UNARY, **maintenance.UNARY, **cluster.UNARY},
         streams=watch.STREAMS,
         pages=health.PAGES,
+        taskless=frozenset(kv.UNARY),
     )
 )

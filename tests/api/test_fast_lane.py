@@ -6,6 +6,7 @@ import http.client
 import json
 import re
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -208,3 +209,20 @@ def test_the_splitter_finds_values_wherever_they_are_cut(
         start = cut
     assert found == values
     assert splitter.rest() == b""
+
+
+def test_thousands_of_requests_in_one_go_are_answered_one_by_one(kvorum_server: Server) -> None:
+    """Those that wait for nothing are answered as they are read; their number must not matter."""
+    body = b'{"key":"bGFuZQ==","serializable":true}'
+    request = b"POST /v3/kv/range HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    count, received = 5000, b""
+    with socket.create_connection(("127.0.0.1", kvorum_server.port), timeout=20) as connection:
+        sender = threading.Thread(target=connection.sendall, args=(request * count,))
+        sender.start()
+        answered = 0
+        while answered < count:
+            received += connection.recv(1 << 20)
+            answered += received.count(b"HTTP/1.1 200 OK")
+            received = received[received.rfind(b"HTTP/1.1") :].replace(b"HTTP/1.1 200 OK", b"", 1)
+        sender.join()
+    assert answered == count
