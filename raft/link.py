@@ -127,9 +127,9 @@ class Link:
             begun = self._loop.time()
             try:
                 await self._connect(url)
-                back_off = _BACK_OFF_MIN
                 if self._loop.time() - begun > _BRIEF:
-                    was_connected = True
+                    back_off, was_connected = _BACK_OFF_MIN, True
+                    self._complained = ("", 0.0)
                     continue  # it was there a moment ago: at once, and see
             except aiohttp.WSServerHandshakeError as error:
                 self._refused(url, error)
@@ -160,7 +160,6 @@ class Link:
         async with stream:
             log.info("connected to member %x at %s", self.member, url)
             self.connected_since = self._loop.time()
-            self._complained = ("", 0.0)
             reader = self._loop.create_task(self._until_closed(stream))
             reader.add_done_callback(lambda _: self._wake.set())
             try:

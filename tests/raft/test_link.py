@@ -264,13 +264,16 @@ async def test_close_while_a_frame_is_stuck(waits: bool) -> None:
         assert one.link.connected_since is None
 
 
-async def test_a_peer_that_hangs_up_at_once_is_not_called_without_a_pause() -> None:
-    """Or two who claim to be the same member would keep a third from its work."""
+async def test_a_peer_that_hangs_up_at_once_is_called_ever_more_rarely(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Or two who claim to be the same member would keep a third from its work, and fill its log."""
     async with fake_peers() as [peer]:
         peer.is_rude = True
         async with linked(peer.url):
             await asyncio.sleep(0.5)
-            assert 2 <= peer.attempts <= 15
+            assert 2 <= peer.attempts <= 6
+    assert caplog.text.count("the connection to member 2 ended") == 1
 
 
 async def test_no_error_ends_a_link(
