@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Protocol
 
 import aiohttp
 
@@ -67,6 +67,7 @@ class PeerTransport:
             connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None)
         )
         self._transfers: set[asyncio.Task[None]] = set()
+        self._closing: set[asyncio.Task[None]] = set()  # links
         self._is_closed = False
 
     def set_peers(self, addresses: Mapping[int, tuple[str, ...]]) -> None:
@@ -93,7 +94,7 @@ class PeerTransport:
         link = self.links.get(sender.member_id)
         if link is not None:
             link.try_now()
-        elif sender.peer_urls and not self._is_closed:
+        elif sender.peer_urls:
             # It was added by a change of members that has not reached us yet.
             self.links[sender.member_id] = self._new_link(sender.member_id, sender.peer_urls)
 
@@ -148,7 +149,7 @@ class PeerTransport:
         for link in self.links.values():
             self._close_later(link)
         self.links = {}
-        await asyncio.gather(*self._transfers, return_exceptions=True)
+        await asyncio.gather(*self._transfers, *self._closing, return_exceptions=True)
         await self._session.close()
 
     def _new_link(self, member: int, urls: tuple[str, ...]) -> Link:
@@ -166,10 +167,10 @@ class PeerTransport:
         return self.us.headers(receiver, log_is_empty=self._log_is_empty())
 
     def _close_later(self, link: Link) -> None:
-        self._in_background(link.close())
+        self._in_background(link.close(), self._closing)
 
     def _send_snapshot(self, message: InstallSnapshot, link: Link | None) -> None:
-        self._in_background(self._transfer(message, link))
+        self._in_background(self._transfer(message, link), self._transfers)
 
     async def _transfer(self, message: InstallSnapshot, link: Link | None) -> None:
         index, arrived = message.snapshot.position.index, False
@@ -182,7 +183,7 @@ class PeerTransport:
         finally:
             self._on_snapshot_sent(message.target, index, arrived)
 
-    def _in_background(self, work: object) -> None:
-        task: asyncio.Task[None] = self._loop.create_task(work)  # type: ignore[arg-type]
-        self._transfers.add(task)
-        task.add_done_callback(self._transfers.discard)
+    def _in_background(self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> None:
+        task = self._loop.create_task(work)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)

@@ -204,6 +204,15 @@ async def test_a_closed_transport_opens_no_link() -> None:
     assert node.transport.links == {}
 
 
+async def test_close_ends_also_the_links_that_are_being_closed() -> None:
+    """Who was removed a moment before is not called for ever after."""
+    node = Node()
+    node.transport.set_peers({2: (f"http://127.0.0.1:{free_port()}",)})
+    node.transport.set_peers({})
+    await node.transport.close()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
 @pytest.mark.parametrize("arrived", [True, False])
 async def test_a_snapshot_goes_beside_the_messages(arrived: bool) -> None:
     """The sender of snapshots gets it with the peer's address, and its end is reported once, with the index
