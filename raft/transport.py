@@ -131,14 +131,17 @@ class PeerTransport:
                     ) as response:
                         if response.status == 200:
                             return await response.read()
-                        failure = response.headers.get(REFUSED, f"HTTP status {response.status}")
-                        kind = kind if REFUSED in response.headers else CallFailed
+                        failure = response.headers.get(REFUSED)
+                        if failure is None:
+                            failure, kind = f"HTTP status {response.status}", CallFailed
+                        if response.status >= 500:
+                            break  # it may have acted: nobody must be asked again
             except aiohttp.ClientConnectorError as error:
                 failure = error
             except (aiohttp.ClientError, OSError) as error:
                 # It may have acted: nobody must be asked again.
                 raise CallFailed(
-                    f"member {member:x} was asked and did not answer: {error or 'timed out'}"
+                    f"member {member:x} was asked and did not answer: {str(error) or 'timed out'}"
                 ) from None
         raise kind(f"member {member:x} cannot be asked: {failure}")
 

@@ -103,6 +103,10 @@ def echo(body: bytes) -> web.Response:
     return web.Response(body=b"re: " + body)
 
 
+def failing(_: bytes) -> web.Response:
+    return web.Response(status=500)
+
+
 async def test_messages_go_to_their_targets() -> None:
     """Each peer gets its own, in order; those to nobody we know are dropped."""
     async with fake_peers(2) as [two, three], one_node() as node:
@@ -288,6 +292,28 @@ async def test_a_call_to_nobody_did_nothing() -> None:
             await node.transport.call(2, "/raft/x", b"")
         with pytest.raises(NotReached, match="where member 9 is reached is not known"):
             await node.transport.call(9, "/raft/x", b"")
+
+
+async def test_a_call_without_an_answer_is_not_made_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The peer may have acted: its other address is not asked, and nobody says that nothing was done."""
+    monkeypatch.setattr(raft.transport, "CALL_TIMEOUT_SECONDS", 0.05)
+    async with answering(echo) as two, answering(echo) as other, one_node() as node:
+        two.gate.clear()
+        node.transport.set_peers({2: (two.url, other.url)})
+        with pytest.raises(CallFailed, match="did not answer: timed out") as failed:
+            await node.transport.call(2, "/raft/x", b"")
+        assert not isinstance(failed.value, NotReached)
+        assert (two.asked, other.asked) == (1, 0)
+
+
+async def test_a_call_that_fails_in_the_peer_is_not_made_twice() -> None:
+    """An error of its server may come after it has acted, too."""
+    async with answering(failing) as two, answering(echo) as other, one_node() as node:
+        node.transport.set_peers({2: (two.url, other.url)})
+        with pytest.raises(CallFailed, match="HTTP status 500") as failed:
+            await node.transport.call(2, "/raft/x", b"")
+        assert not isinstance(failed.value, NotReached)
+        assert (two.asked, other.asked) == (1, 0)
 
 
 async def test_a_call_that_is_cut_off_is_not_made_twice() -> None:
