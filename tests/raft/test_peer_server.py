@@ -14,7 +14,7 @@ from aiohttp import ClientWebSocketResponse, web
 import raft.peer_server
 from raft.codec import encode
 from raft.core.messages import Message
-from raft.handshake import CLUSTER, REASON, REFUSED, Identity, Sender
+from raft.handshake import CLUSTER, PROTOCOL, REASON, REFUSED, Identity, Sender
 from raft.link import STREAM_PATH
 from raft.peer_server import REQUEST_SENDER, PeerServer
 from tests.raft.fake_peer import free_port, small
@@ -134,6 +134,18 @@ async def test_a_stranger_is_logged_once_a_minute(
         assert await lines(THREE.headers(3), {**TWO.headers(1), CLUSTER: "c2"}, TWO.headers(3)) == 2
         monkeypatch.setattr(raft.peer_server, "_REMIND_SECONDS", 0.0)
         assert await lines(TWO.headers(3)) == 1
+
+
+async def test_a_header_of_any_bytes_is_refused_in_order() -> None:
+    """What a stranger sends and is quoted to it may not make the answer fail."""
+    async with serving() as one:
+        raw = f"GET {STREAM_PATH} HTTP/1.1\r\nHost: x\r\nX-Kvorum-From: 2\r\n{PROTOCOL}: ".encode()
+        port = int(one.url.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(raw + b"\xff\xfe\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 412 ")
+        writer.close()
+        await writer.wait_closed()
 
 
 @pytest.mark.parametrize(
