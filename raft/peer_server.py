@@ -122,7 +122,12 @@ class PeerServer:
         self._heard_of(sender)
         try:
             async for frame in stream:
-                if frame.type is not aiohttp.WSMsgType.BINARY:
+                if frame.type is aiohttp.WSMsgType.TEXT:
+                    raise Malformed("a frame is text: expected binary")
+                if frame.type is aiohttp.WSMsgType.ERROR:
+                    # Only what the peer has done; that a connection is lost is nothing to tell here.
+                    if isinstance(frame.data, aiohttp.WebSocketError):
+                        raise Malformed(str(frame.data))
                     break
                 self._take(frame.data, sender.member_id)
         except Malformed as error:

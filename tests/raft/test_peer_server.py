@@ -153,10 +153,11 @@ async def test_a_header_of_any_bytes_is_refused_in_order() -> None:
     [
         (b"nonsense", "protocol version 110"),
         (b"\1\x91\x91\x63", "tag 99"),
+        ("text", "text"),
         (encode([small(1, source=3, target=1)]), "from member 3 to member 1 came from member 2"),
         (encode([small(1, source=2, target=3)]), "from member 2 to member 3 came from member 2"),
     ],
-    ids=["garbage", "no message", "another source", "another target"],
+    ids=["garbage", "no message", "text", "another source", "another target"],
 )
 async def test_what_is_no_message_ends_the_connection(
     frame: bytes | str, said: str, caplog: pytest.LogCaptureFixture
@@ -191,6 +192,21 @@ async def test_a_frame_is_delivered_up_to_what_is_wrong_in_it() -> None:
         await end_of(stream)
         assert one.received.get_nowait() == good
         assert one.received.empty()
+
+
+async def test_a_frame_that_is_too_large_ends_the_connection(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log hears why."""
+    monkeypatch.setattr(raft.peer_server, "FRAME_BYTES_MAX", 1000)
+    async with serving() as one:
+        stream = await one.connect(TWO)
+        await stream.send_bytes(bytes(2000))
+        code, _ = await end_of(stream)
+        assert code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
+        await one.server.close()
+        assert one.received.empty()
+    assert "member 2 sent what is no message" in caplog.text
 
 
 async def test_a_member_that_hangs_up_is_not_complained_about(caplog: pytest.LogCaptureFixture) -> None:
