@@ -132,8 +132,13 @@ class Link:
                     self._complained = ("", 0.0)
                     continue  # it was there a moment ago: at once, and see
             except aiohttp.WSServerHandshakeError as error:
-                self._refused(url, error)
-                back_off = _BACK_OFF_MAX
+                if error.status >= 500:  # a member that stops, or a proxy before one that does not run
+                    self._complain(
+                        f"member {self.member:x} cannot be reached at {url}: HTTP status {error.status}"
+                    )
+                else:
+                    self._refused(url, error)
+                    back_off = _BACK_OFF_MAX
             except (aiohttp.ClientError, OSError, ValueError) as error:
                 if was_connected and _is_refusal(error):
                     self._on_gone(self.member)

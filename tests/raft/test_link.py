@@ -225,6 +225,21 @@ async def test_what_is_no_member_is_told_of() -> None:
             assert (reason, "no member of a Kvorum cluster (HTTP status 404)" in text) == (None, True)
 
 
+async def test_a_server_that_cannot_answer_now_has_not_refused(caplog: pytest.LogCaptureFixture) -> None:
+    """A member that is stopping, or a proxy before one that does not run, says 5xx: that is no reason to
+    give up founding a cluster, and it is called again as one that is not there."""
+    async with fake_peers() as [peer]:
+        peer.refusal = 503
+        async with linked(peer.url) as one:
+            for _ in range(2):
+                await one.attempts.get()
+            peer.refusal = None
+            one.link.try_now()
+            await peer.connected.get()
+            assert one.refusals.empty()
+    assert f"member 2 cannot be reached at {peer.url}: HTTP status 503" in caplog.text
+
+
 async def test_close_while_connecting() -> None:
     """It ends at once, whether or not the peer answers."""
     accepted: asyncio.Queue[None] = asyncio.Queue()
