@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_CALL_BYTES_MAX = 1 << 20
-
 
 class Removed(Exception):
     """This member has been removed from the cluster: it has nothing to do here any more."""

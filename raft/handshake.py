@@ -84,7 +84,9 @@ def accept(
     """Who sends this. ``has_started``: whether a member is known to have been part of the cluster. Raises
     Refused."""
     sender, receiver = _id(headers, SENDER), _id(headers, RECEIVER)
-    cluster, protocol = _id(headers, CLUSTER), headers.get(PROTOCOL, "none")
+    cluster = _id(headers, CLUSTER)
+    # It is quoted below, to the sender and in the log: a stranger's may be of any bytes and length.
+    protocol = headers.get(PROTOCOL, "none").encode("ascii", "backslashreplace").decode()[:40]
     if not sender:
         raise Refused(Reason.NOT_A_MEMBER, sender, "the request does not say which member sent it")
     if protocol != str(PROTOCOL_VERSION):

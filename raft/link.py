@@ -127,13 +127,18 @@ class Link:
             begun = self._loop.time()
             try:
                 await self._connect(url)
-                back_off = _BACK_OFF_MIN
                 if self._loop.time() - begun > _BRIEF:
-                    was_connected = True
+                    back_off, was_connected = _BACK_OFF_MIN, True
+                    self._complained = ("", 0.0)
                     continue  # it was there a moment ago: at once, and see
             except aiohttp.WSServerHandshakeError as error:
-                self._refused(url, error)
-                back_off = _BACK_OFF_MAX
+                if error.status >= 500:  # a member that stops, or a proxy before one that does not run
+                    self._complain(
+                        f"member {self.member:x} cannot be reached at {url}: HTTP status {error.status}"
+                    )
+                else:
+                    self._refused(url, error)
+                    back_off = _BACK_OFF_MAX
             except (aiohttp.ClientError, OSError, ValueError) as error:
                 if was_connected and _is_refusal(error):
                     self._on_gone(self.member)
@@ -160,7 +165,6 @@ class Link:
         async with stream:
             log.info("connected to member %x at %s", self.member, url)
             self.connected_since = self._loop.time()
-            self._complained = ("", 0.0)
             reader = self._loop.create_task(self._until_closed(stream))
             reader.add_done_callback(lambda _: self._wake.set())
             try:

@@ -25,12 +25,15 @@ FRAME_BYTES_MAX: Final = QUEUE_BYTES_MAX + (4 << 20)
 _REMIND_SECONDS = 60.0
 _CLOSE_SECONDS = 0.5  # how long a goodbye is waited for
 
+REQUEST_SENDER: Final = web.RequestKey("sender", Sender)
+"""Who made a request that a handler gets."""
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class PeerServer:
     """``receive`` gets every message; ``handlers`` answers members' other requests by path, ``open_pages``
-    also strangers' (method GET)."""
+    also strangers' (method GET). A handler finds who asks at ``request[REQUEST_SENDER]``."""
 
     def __init__(
         self,
@@ -95,13 +98,13 @@ class PeerServer:
             except Refused as refused:
                 self._warn(refused, request.remote)
                 return web.Response(status=412, text=f"{refused}\n", headers=refused.headers())
-            request["sender"] = sender
+            request[REQUEST_SENDER] = sender
             return await handler(request)
 
         return check
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
-        sender: Sender = request["sender"]
+        sender = request[REQUEST_SENDER]
         if self._is_closed:
             return web.Response(status=503)
         stream = web.WebSocketResponse(
@@ -119,7 +122,12 @@ class PeerServer:
         self._heard_of(sender)
         try:
             async for frame in stream:
-                if frame.type is not aiohttp.WSMsgType.BINARY:
+                if frame.type is aiohttp.WSMsgType.TEXT:
+                    raise Malformed("a frame is text: expected binary")
+                if frame.type is aiohttp.WSMsgType.ERROR:
+                    # Only what the peer has done; that a connection is lost is nothing to tell here.
+                    if isinstance(frame.data, aiohttp.WebSocketError):
+                        raise Malformed(str(frame.data))
                     break
                 self._take(frame.data, sender.member_id)
         except Malformed as error:

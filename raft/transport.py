@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Protocol
 
 import aiohttp
 
@@ -68,6 +68,7 @@ class PeerTransport:
         )
         self._transfers: set[asyncio.Task[None]] = set()
         self._newest: dict[int, InstallSnapshot] = {}  # the last one asked for, by follower
+        self._closing: set[asyncio.Task[None]] = set()  # links
         self._is_closed = False
 
     def set_peers(self, addresses: Mapping[int, tuple[str, ...]]) -> None:
@@ -94,7 +95,7 @@ class PeerTransport:
         link = self.links.get(sender.member_id)
         if link is not None:
             link.try_now()
-        elif sender.peer_urls and not self._is_closed:
+        elif sender.peer_urls:
             # It was added by a change of members that has not reached us yet.
             self.links[sender.member_id] = self._new_link(sender.member_id, sender.peer_urls)
 
@@ -131,14 +132,17 @@ class PeerTransport:
                     ) as response:
                         if response.status == 200:
                             return await response.read()
-                        failure = response.headers.get(REFUSED, f"HTTP status {response.status}")
-                        kind = kind if REFUSED in response.headers else CallFailed
+                        failure = response.headers.get(REFUSED)
+                        if failure is None:
+                            failure, kind = f"HTTP status {response.status}", CallFailed
+                        if response.status >= 500:
+                            break  # it may have acted: nobody must be asked again
             except aiohttp.ClientConnectorError as error:
                 failure = error
             except (aiohttp.ClientError, OSError) as error:
                 # It may have acted: nobody must be asked again.
                 raise CallFailed(
-                    f"member {member:x} was asked and did not answer: {error or 'timed out'}"
+                    f"member {member:x} was asked and did not answer: {str(error) or 'timed out'}"
                 ) from None
         raise kind(f"member {member:x} cannot be asked: {failure}")
 
@@ -149,7 +153,7 @@ class PeerTransport:
         for link in self.links.values():
             self._close_later(link)
         self.links = {}
-        await asyncio.gather(*self._transfers, return_exceptions=True)
+        await asyncio.gather(*self._transfers, *self._closing, return_exceptions=True)
         await self._session.close()
 
     def _new_link(self, member: int, urls: tuple[str, ...]) -> Link:
@@ -167,11 +171,11 @@ class PeerTransport:
         return self.us.headers(receiver, log_is_empty=self._log_is_empty())
 
     def _close_later(self, link: Link) -> None:
-        self._in_background(link.close())
+        self._in_background(link.close(), self._closing)
 
     def _send_snapshot(self, message: InstallSnapshot, link: Link | None) -> None:
         self._newest[message.target] = message
-        self._in_background(self._transfer(message, link))
+        self._in_background(self._transfer(message, link), self._transfers)
 
     async def _transfer(self, message: InstallSnapshot, link: Link | None) -> None:
         index, arrived = message.snapshot.position.index, False
@@ -186,7 +190,7 @@ class PeerTransport:
             if self._newest.get(message.target) is message:
                 self._on_snapshot_sent(message.target, index, arrived)
 
-    def _in_background(self, work: object) -> None:
-        task: asyncio.Task[None] = self._loop.create_task(work)  # type: ignore[arg-type]
-        self._transfers.add(task)
-        task.add_done_callback(self._transfers.discard)
+    def _in_background(self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> None:
+        task = self._loop.create_task(work)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)

@@ -1,77 +1,307 @@
-"""The way to one peer: it is never given up."""
+"""The way to one peer: it is never given up, and what cannot be sent is dropped."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
 
-from raft.handshake import Identity
-from raft.link import STREAM_PATH, Link, LinkSettings
+import raft.link
+from raft.core.messages import Message
+from raft.handshake import Identity, Reason
+from raft.link import Link, LinkSettings
+from tests.raft.fake_peer import fake_peers, free_port, large, session_with_little_room, small
 
 
-class Peer:
-    """Takes connections, and hangs up on them at once if it ``is_rude``."""
+class Linked:
+    """A link of member 1 to member 2, and what it calls back."""
 
-    def __init__(self) -> None:
-        self.connections = 0
-        self.is_rude = False
-        self.url = ""
+    def __init__(self, session: aiohttp.ClientSession, *urls: str) -> None:
+        self.attempts: asyncio.Queue[None] = asyncio.Queue()
+        self.refusals: asyncio.Queue[tuple[Reason | None, str]] = asyncio.Queue()
+        self.gone: list[int] = []
+        self.is_gone = asyncio.Event()
+        self.link = Link(
+            2,
+            urls,
+            session,
+            LinkSettings(),
+            self._headers,
+            lambda _, reason, text: self.refusals.put_nowait((reason, text)),
+            self._on_gone,
+        )
 
-    async def stream(self, request: web.Request) -> web.StreamResponse:
-        self.connections += 1
-        stream = web.WebSocketResponse()
-        await stream.prepare(request)
-        if not self.is_rude:
-            await stream.receive()
-        return stream
+    def send(self, *messages: Message) -> None:
+        for message in messages:
+            self.link.offer(message)
+        self.link.flush()
+
+    def _headers(self, receiver: int) -> Mapping[str, str]:
+        self.attempts.put_nowait(None)
+        return Identity(1, 1).headers(receiver)
+
+    def _on_gone(self, member: int) -> None:
+        self.gone.append(member)
+        self.is_gone.set()
 
 
 @asynccontextmanager
-async def linked(peer: Peer, session: aiohttp.ClientSession) -> AsyncIterator[Link]:
-    application = web.Application()
-    application.router.add_get(STREAM_PATH, peer.stream)
-    runner = web.AppRunner(application, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    urls = (f"http://127.0.0.1:{runner.addresses[0][1]}",)
-    us = Identity(1, 1)
-    link = Link(2, urls, session, LinkSettings(), us.headers, lambda *_: None, lambda _: None)
-    try:
-        yield link
-    finally:
-        await link.close()
-        await runner.cleanup()
+async def linked(*urls: str) -> AsyncIterator[Linked]:
+    """All that happens inside must happen soon."""
+    async with session_with_little_room() as session, asyncio.timeout(5):
+        one = Linked(session, *urls)
+        try:
+            yield one
+        finally:
+            await one.link.close()
 
 
-async def test_a_peer_that_hangs_up_at_once_is_not_called_without_a_pause() -> None:
-    """Or two who claim to be the same member would keep a third from its work."""
-    peer = Peer()
-    peer.is_rude = True
-    async with aiohttp.ClientSession() as session, linked(peer, session):
-        await asyncio.sleep(0.5)
-        assert 2 <= peer.connections <= 15
+async def mute(accepted: asyncio.Queue[None], reader: Any, writer: asyncio.StreamWriter) -> None:
+    """Takes a connection, and answers nothing."""
+    accepted.put_nowait(None)
+    await reader.read()
+    writer.close()
+
+
+async def test_messages_arrive_in_order_as_one_frame() -> None:
+    """What was offered since the last flush leaves as one frame, in its order."""
+    async with fake_peers() as [peer], linked(peer.url) as one:
+        await peer.connected.get()
+        one.send(small(1), large(2), small(3))
+        assert await peer.frames.get() == [small(1), large(2), small(3)]
+        one.send(small(4))
+        one.send(small(5))
+        assert [await peer.frames.get(), await peer.frames.get()] == [[small(4)], [small(5)]]
+
+
+async def test_a_long_queue_leaves_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frame is begun with no more than FRAME_BYTES, and the order holds over frames."""
+    monkeypatch.setattr(raft.link, "FRAME_BYTES", 1000)
+    async with fake_peers() as [peer], linked(peer.url) as one:
+        await peer.connected.get()
+        sent = [large(number, size=300) for number in range(8)]
+        one.send(*sent)
+        frames = [await peer.frames.get() for _ in range(3)]
+        assert [len(frame) for frame in frames] == [3, 3, 2]
+        assert [message for frame in frames for message in frame] == sent
+
+
+async def test_what_is_offered_without_a_connection_is_dropped() -> None:
+    """It does not arrive later either, neither with a flush nor without."""
+    async with fake_peers() as [peer], linked(peer.url) as one:
+        one.send(small(1))
+        one.link.offer(small(2))
+        await peer.connected.get()
+        one.send(small(3))
+        assert await peer.frames.get() == [small(3)]
+
+
+async def test_a_peer_that_does_not_read_costs_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for it is bounded, flush never blocks, the rest is dropped; and when it reads again it
+    gets what was not dropped, in order, and whatever is sent from then on."""
+    monkeypatch.setattr(raft.link, "QUEUE_BYTES_MAX", 1 << 18)
+    async with fake_peers() as [peer], linked(peer.url) as one:
+        peer.reads.clear()
+        await peer.connected.get()
+        for number in range(200):
+            one.send(large(number))  # 3 MiB in all; had one of them waited, the loop would hang here
+        await asyncio.sleep(0)
+        for number in range(200, 400):
+            one.send(large(number))  # the same while the link's task waits for room
+        peer.reads.set()
+        arrived: list[Message] = []
+        while small(1) not in arrived:
+            arrived += await peer.frames.get()
+            one.send(small(1))
+        before = [message for message in arrived if message != small(1)]
+        assert before == [large(number) for number in range(len(before))]
+        # The queue's 256 KiB, a frame of as much that is stuck, and a few sockets' buffers.
+        assert 1 << 18 <= len(before) << 14 <= 1 << 20
+        one.send(large(1000))
+        while large(1000) not in arrived:
+            arrived += await peer.frames.get()
+
+
+async def test_a_message_that_alone_exceeds_the_bound_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those after it are not."""
+    monkeypatch.setattr(raft.link, "QUEUE_BYTES_MAX", 1000)
+    async with fake_peers() as [peer], linked(peer.url) as one:
+        await peer.connected.get()
+        one.send(large(1), small(2))
+        assert await peer.frames.get() == [small(2)]
+
+
+async def test_a_connection_that_breaks_with_a_frame_stuck_in_it_is_replaced() -> None:
+    """What waited for room in it is lost, and the next message goes over the new one."""
+    async with fake_peers() as [peer], linked(peer.url) as one:
+        peer.reads.clear()
+        transport = await peer.connected.get()
+        for number in range(100):
+            one.send(large(number))
+        await asyncio.sleep(0)
+        peer.reads = asyncio.Event()
+        peer.reads.set()
+        transport.abort()
+        await peer.connected.get()
+        one.send(small(1))
+        assert await peer.frames.get() == [small(1)]
+
+
+async def test_a_peer_that_has_gone_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``on_gone`` is called when a connection has ended and nobody takes another one; not at each try after
+    that."""
+    monkeypatch.setattr(raft.link, "_BRIEF", 0.0)
+    async with fake_peers() as [peer], linked(peer.url) as one:
+        await peer.connected.get()
+        assert one.link.connected_since is not None
+        await peer.close()
+        await one.is_gone.wait()
+        assert one.link.connected_since is None
+        while not one.attempts.empty():
+            one.attempts.get_nowait()
+        for _ in range(2):
+            one.link.try_now()
+            await one.attempts.get()
+        assert one.gone == [2]
+
+
+async def test_a_peer_that_never_was_there_has_not_gone() -> None:
+    """``on_gone`` is not called where nobody ever listened."""
+    async with linked(f"http://127.0.0.1:{free_port()}") as one:
+        for _ in range(3):
+            await one.attempts.get()
+        assert one.gone == []
+
+
+async def test_a_peer_that_hung_up_but_is_there_has_not_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a connection ends and the next one is taken, it is there at once, and no ``on_gone``."""
+    monkeypatch.setattr(raft.link, "_BRIEF", 0.0)
+    monkeypatch.setattr(raft.link, "_BACK_OFF_MIN", 60.0)
+    async with fake_peers() as [peer], linked(peer.url) as one:
+        (await peer.connected.get()).abort()
+        await peer.connected.get()
+        assert one.gone == []
+
+
+async def test_a_peer_that_is_back_is_connected_to() -> None:
+    """By itself, and messages arrive as before."""
+    async with fake_peers() as [peer], linked(peer.url) as one:
+        await peer.connected.get()
+        await peer.close()
+        await peer.open()
+        await peer.connected.get()
+        one.send(small(1))
+        assert await peer.frames.get() == [small(1)]
+
+
+async def test_one_that_is_heard_of_is_called_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``try_now`` ends the wait between two attempts."""
+    monkeypatch.setattr(raft.link, "_BACK_OFF_MAX", 60.0)
+    async with fake_peers() as [peer], linked(peer.url) as one:
+        peer.refusal = 404
+        await one.refusals.get()  # now it waits for a minute
+        peer.refusal = None
+        one.link.try_now()
+        await peer.connected.get()
+
+
+async def test_all_addresses_are_tried() -> None:
+    """One after the other; ``url`` is the one that answers."""
+    async with fake_peers() as [peer], linked(f"http://127.0.0.1:{free_port()}", peer.url) as one:
+        await peer.connected.get()
+        assert one.link.url == peer.url
+
+
+async def test_what_is_no_member_is_told_of() -> None:
+    """A server that is not Kvorum's answers no WebSocket: ``on_refused`` hears its status, and no reason."""
+    async with fake_peers() as [peer]:
+        peer.refusal = 404
+        async with linked(peer.url) as one:
+            reason, text = await one.refusals.get()
+            assert (reason, "no member of a Kvorum cluster (HTTP status 404)" in text) == (None, True)
+
+
+async def test_a_server_that_cannot_answer_now_has_not_refused(caplog: pytest.LogCaptureFixture) -> None:
+    """A member that is stopping, or a proxy before one that does not run, says 5xx: that is no reason to
+    give up founding a cluster, and it is called again as one that is not there."""
+    async with fake_peers() as [peer]:
+        peer.refusal = 503
+        async with linked(peer.url) as one:
+            for _ in range(2):
+                await one.attempts.get()
+            peer.refusal = None
+            one.link.try_now()
+            await peer.connected.get()
+            assert one.refusals.empty()
+    assert f"member 2 cannot be reached at {peer.url}: HTTP status 503" in caplog.text
+
+
+async def test_close_while_connecting() -> None:
+    """It ends at once, whether or not the peer answers."""
+    accepted: asyncio.Queue[None] = asyncio.Queue()
+    server = await asyncio.start_server(lambda r, w: mute(accepted, r, w), "127.0.0.1", 0)
+    async with server, linked(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as one:
+        await accepted.get()
+        async with asyncio.timeout(0.5):
+            await one.link.close()
+        assert one.link.connected_since is None
+
+
+async def test_close_while_connected() -> None:
+    """The peer hears of it, and nothing is sent from then on."""
+    async with fake_peers() as [peer], linked(peer.url) as one:
+        await peer.connected.get()
+        async with asyncio.timeout(0.5):
+            await one.link.close()
+        assert one.link.connected_since is None
+        one.send(small(1))
+        await peer.ended.get()
+        assert peer.frames.empty()
+        assert peer.attempts == 1
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["at once", "while the task waits for room"])
+async def test_close_while_a_frame_is_stuck(waits: bool) -> None:
+    """It does not wait for a peer that does not read."""
+    async with fake_peers() as [peer], linked(peer.url) as one:
+        peer.reads.clear()
+        await peer.connected.get()
+        for number in range(100):
+            one.send(large(number))
+        if waits:
+            await asyncio.sleep(0)
+        async with asyncio.timeout(0.5):
+            await one.link.close()
+        assert one.link.connected_since is None
+
+
+async def test_a_peer_that_hangs_up_at_once_is_called_ever_more_rarely(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Or two who claim to be the same member would keep a third from its work, and fill its log."""
+    async with fake_peers() as [peer]:
+        peer.is_rude = True
+        async with linked(peer.url):
+            await asyncio.sleep(0.5)
+            assert 2 <= peer.attempts <= 6
+    assert caplog.text.count("the connection to member 2 ended") == 1
 
 
 async def test_no_error_ends_a_link(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Also one that nobody has thought of is told, and the peer called again."""
-    peer = Peer()
-    async with aiohttp.ClientSession() as session:
-        connect = session.ws_connect
+    connect = aiohttp.ClientSession.ws_connect
 
-        def broken(*_: Any, **__: Any) -> Any:
-            monkeypatch.setattr(session, "ws_connect", connect)
-            raise KeyError("surprise")
+    def broken(*_: Any, **__: Any) -> Any:
+        monkeypatch.setattr(aiohttp.ClientSession, "ws_connect", connect)
+        raise KeyError("surprise")
 
-        monkeypatch.setattr(session, "ws_connect", broken)
-        async with linked(peer, session) as link, asyncio.timeout(5):
-            while link.connected_since is None:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+    monkeypatch.setattr(aiohttp.ClientSession, "ws_connect", broken)
+    async with fake_peers() as [peer], linked(peer.url):
+        await peer.connected.get()
     assert "surprise" in caplog.text
