@@ -79,14 +79,14 @@ class FakePeer:
         if self.is_rude:
             return stream
         await stream.ping()
-        if (await stream.receive()).type is aiohttp.WSMsgType.PONG:
-            assert request.transport is not None
-            self.connected.put_nowait(request.transport)
-            await self.reads.wait()
-            with suppress(ConnectionError):
-                async for frame in stream:
-                    if frame.type is aiohttp.WSMsgType.BINARY:
-                        self.frames.put_nowait(decode(frame.data))
+        with suppress(ConnectionError):
+            async for frame in stream:
+                if frame.type is aiohttp.WSMsgType.BINARY:
+                    self.frames.put_nowait(decode(frame.data))
+                elif frame.type is aiohttp.WSMsgType.PONG:
+                    assert request.transport is not None
+                    self.connected.put_nowait(request.transport)
+                    await self.reads.wait()
         self.ended.put_nowait(None)
         return stream
 

@@ -135,8 +135,11 @@ async def test_a_message_that_alone_exceeds_the_bound_is_dropped(monkeypatch: py
         assert await peer.frames.get() == [small(2)]
 
 
-async def test_a_connection_that_breaks_with_a_frame_stuck_in_it_is_replaced() -> None:
-    """What waited for room in it is lost, and the next message goes over the new one."""
+async def test_a_connection_that_breaks_with_a_frame_stuck_in_it_is_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What waited for room is lost, and leaves the room of it to what goes over the new one."""
+    monkeypatch.setattr(raft.link, "QUEUE_BYTES_MAX", 1 << 18)
     async with fake_peers() as [peer], linked(peer.url) as one:
         peer.reads.clear()
         transport = await peer.connected.get()
@@ -147,8 +150,8 @@ async def test_a_connection_that_breaks_with_a_frame_stuck_in_it_is_replaced() -
         peer.reads.set()
         transport.abort()
         await peer.connected.get()
-        one.send(small(1))
-        assert await peer.frames.get() == [small(1)]
+        one.send(large(1000))
+        assert await peer.frames.get() == [large(1000)]
 
 
 async def test_a_peer_that_has_gone_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
