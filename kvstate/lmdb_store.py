@@ -41,6 +41,7 @@ _LONG_KEYS = b"long-keys"
 # A change may copy a handful of pages on its way down the tree, and old ones are reused late.
 _BYTES_PER_CHANGE = 16 << 10
 _HEADROOM_BYTES = 32 << 20
+_FULL_BYTES = 1 << 20  # less than this is no room for a commit
 _COPY_CHUNK_BYTES = 1 << 20
 # A copy's pages go to the disk while it is made: what gathers would hold up the log's next fdatasync.
 _COPY_SYNC_BYTES = 16 << 20
@@ -150,7 +151,15 @@ class LmdbStore:
                 for table, changed in zip(Table, changes, strict=True):
                     self._write_table(txn, table, changed)
         except lmdb.Error as error:
-            raise StateFault(f"the state in {self._directory} cannot be written: {error}") from error
+            raise StateFault(
+                f"the state in {self._directory} cannot be written: {error}{self._fullness()}"
+            ) from error
+
+    def _fullness(self) -> str:
+        """LMDB calls a write that was cut short an input/output error, also where the disk is full."""
+        disk = os.statvfs(self._directory)
+        free = disk.f_bavail * disk.f_frsize
+        return " (No space left on device)" if free < _FULL_BYTES else ""
 
     def _write_table(self, txn: Any, table: Table, changed: Any) -> None:
         if table is Table.KEYS:
