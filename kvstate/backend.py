@@ -66,16 +66,16 @@ class Store(Protocol):
 class Memtable:
     """Changes of one table since the last flush; None marks a deletion."""
 
-    __slots__ = ("_sorted", "data", "fresh")
+    __slots__ = ("_fresh", "_sorted", "data")
 
     def __init__(self) -> None:
         self.data: dict[bytes, bytes | None] = {}
         self._sorted: list[bytes] = []
-        self.fresh: list[bytes] = []  # keys not yet in _sorted
+        self._fresh: list[bytes] = []  # keys not yet in _sorted
 
     def set(self, key: bytes, value: bytes | None) -> None:
         if key not in self.data:
-            self.fresh.append(key)
+            self._fresh.append(key)
         self.data[key] = value
 
     def scan(self, low: bytes, high: bytes | None, reverse: bool) -> Iterator[tuple[bytes, bytes | None]]:
@@ -89,11 +89,11 @@ class Memtable:
         return ((key, data[key]) for key in chosen)
 
     def _keys(self) -> list[bytes]:
-        if self.fresh:
+        if self._fresh:
             # Sorting a sorted list with a short tail is a merge: cheap, and only when somebody scans.
-            self._sorted += self.fresh
+            self._sorted += self._fresh
             self._sorted.sort()
-            self.fresh = []
+            self._fresh = []
         return self._sorted
 
 
@@ -131,10 +131,7 @@ class Backend:
         return self._store.get(table, key)
 
     def put(self, table: Table, key: bytes, value: bytes) -> None:
-        memtable = self._active[table]
-        if key not in memtable.data:
-            memtable.fresh.append(key)
-        memtable.data[key] = value  # as Memtable.set: three of these a put
+        self._active[table].set(key, value)
         self._active_bytes += len(key) + len(value) + ENTRY_OVERHEAD_BYTES
 
     def delete(self, table: Table, key: bytes) -> None:

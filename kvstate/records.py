@@ -73,12 +73,12 @@ def pack_key_record(key_id: int, main: int, sub: int, create: int, version: int,
 
 def unpack_key_fields(data: bytes) -> tuple[int, int, int, int, int, int]:
     """A KeyRecord's fields, in its order."""
-    key_id, main, sub, create, version, lease = _KEY_RECORD.unpack(data)
-    return key_id, main, sub, create, version, lease
+    fields: tuple[int, int, int, int, int, int] = _KEY_RECORD.unpack(data)
+    return fields
 
 
 def unpack_key_record(data: bytes) -> KeyRecord:
-    return KeyRecord(*_KEY_RECORD.unpack(data))
+    return KeyRecord(*unpack_key_fields(data))
 
 
 def pack_put(kv: KeyValue, user: bytes, wall_clock_ms: int) -> bytes:

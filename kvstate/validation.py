@@ -113,34 +113,27 @@ def _check_overlaps(ops: tuple[RequestOp, ...]) -> tuple[dict[bytes, Put], _Dele
     Puts of a nested transaction's two branches exclude each other, so they may share keys.
     """
     deleted = _Deleted()
-    if all(type(op) is Put for op in ops):  # as most are
-        puts = {op.key: op for op in ops if isinstance(op, Put)}
-        if len(puts) != len(ops):
-            raise DuplicateKey
-        return puts, deleted
     for op in ops:
         if isinstance(op, DeleteRange):
             deleted.add(op)
-    puts = {}
+    puts: dict[bytes, Put] = {}
     for op in ops:
         if not isinstance(op, Txn):
             continue
         then_puts, then_deleted = _check_overlaps(op.success)
         else_puts, else_deleted = _check_overlaps(op.failure)
-        _check_against(then_puts, puts, deleted)
-        _check_against(else_puts, puts, deleted)
+        for put in (*then_puts.values(), *else_puts.values()):
+            _check_against(put, puts, deleted)
         puts |= then_puts | else_puts
         deleted.update(then_deleted)
         deleted.update(else_deleted)
     for op in ops:
         if isinstance(op, Put):
-            _check_against({op.key: op}, puts, deleted)
+            _check_against(op, puts, deleted)
             puts[op.key] = op
     return puts, deleted
 
 
-def _check_against(new: dict[bytes, Put], puts: dict[bytes, Put], deleted: _Deleted) -> None:
-    if any(key in puts for key in new):
-        raise DuplicateKey
-    if any(deleted.covers(put) for put in new.values()):
+def _check_against(put: Put, puts: dict[bytes, Put], deleted: _Deleted) -> None:
+    if put.key in puts or deleted.covers(put):
         raise DuplicateKey
