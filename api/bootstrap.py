@@ -11,7 +11,6 @@ acknowledged, so it is turned away: it must be removed and added anew, under a n
 from __future__ import annotations
 
 import asyncio
-import logging
 import struct
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -22,10 +21,8 @@ import aiohttp
 
 from api.config import ServerConfig
 from api.identity import cluster_id, member_id
-from api.roster import Details, Member, Roster, members_of, roster_of
+from api.roster import Details, Member, Roster, members_of
 from raft.core.types import Membership
-
-log = logging.getLogger(__name__)
 
 MEMBERS_PATH = "/members"
 ASK_SECONDS = 10.0
@@ -67,8 +64,7 @@ def from_data(config: ServerConfig, identity: bytes) -> Origin:
         # It was added later, or the flags are not those of the founding: the state knows.
         return Origin(cluster, member, Membership(), {})
     check_name(config, member, roster)
-    membership = Membership(frozenset(roster.details), context=roster.pack())
-    return Origin(cluster, member, membership, roster.addresses(roster.details))
+    return _founder(cluster, member, roster)
 
 
 def check_name(config: ServerConfig, member: int, roster: Roster) -> None:
@@ -89,8 +85,13 @@ async def from_flags(config: ServerConfig) -> Origin:
     cluster, roster = founding(config)
     own = member_id(config.initial_advertise_peer_urls, config.initial_cluster_token)
     await _check_not_started_before(config, cluster, own, roster)
+    return _founder(cluster, own, roster)
+
+
+def _founder(cluster: int, member: int, roster: Roster) -> Origin:
+    """One of those that the roster names, all of them voters."""
     membership = Membership(frozenset(roster.details), context=roster.pack())
-    return Origin(cluster, own, membership, roster.addresses(roster.details))
+    return Origin(cluster, member, membership, roster.addresses(roster.details))
 
 
 async def _check_not_started_before(config: ServerConfig, cluster: int, own: int, roster: Roster) -> None:
@@ -191,5 +192,4 @@ def members_page(cluster: int, membership: Membership, applied: int) -> dict[str
         }
         for one in members_of(membership)
     ]
-    removed = [f"{one:x}" for one in sorted(roster_of(membership.context).removed)]
-    return {"cluster_id": f"{cluster:x}", "applied": applied, "members": members, "removed": removed}
+    return {"cluster_id": f"{cluster:x}", "applied": applied, "members": members}

@@ -9,12 +9,11 @@ voters are only changed while the others are there.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgpack
 
@@ -31,6 +30,7 @@ from api.errors import (
     TooManyLearners,
     UnhealthyCluster,
 )
+from api.identity import member_id
 from api.roster import Details, Member, Roster, members_of, roster_of
 from kvstate.machine import StateMachine
 from raft.core.errors import MembershipRefused, NotLeader, TransferRefused
@@ -38,7 +38,7 @@ from raft.core.membership import Change, ChangeKind, decode
 from raft.core.types import NO_MEMBER, Membership, Role
 from raft.driver import Driver
 from raft.errors import LeadershipLost, TimedOut
-from raft.transport import CallFailed, NotReached
+from raft.transport import CallFailed, NotReached, PeerTransport
 
 log = logging.getLogger(__name__)
 
@@ -67,23 +67,21 @@ _TELLABLE: Final = {
 }
 
 
-class Peers(Protocol):
-    """What is asked of the transport."""
-
-    def connected_since(self, member: int) -> float | None: ...
-    async def call(self, member: int, path: str, body: bytes) -> bytes: ...
-
-
 class Members:
     """The members as this node knows them, and how to change them through whoever leads."""
 
     def __init__(
-        self, config: ServerConfig, machine: StateMachine, driver: Driver, peers: Peers, timeout: float
+        self,
+        config: ServerConfig,
+        machine: StateMachine,
+        driver: Driver,
+        transport: PeerTransport,
+        timeout: float,
     ) -> None:
         self._config = config
         self._machine = machine
         self._driver = driver
-        self._peers = peers
+        self._transport = transport
         self._timeout = timeout
         self._one_at_a_time = asyncio.Lock()
         # The last membership for which is_learner was worked out: it is asked for every request.
@@ -116,8 +114,8 @@ class Members:
     async def add(self, peer_urls: Sequence[str], *, is_learner: bool) -> tuple[Member, tuple[Member, ...]]:
         """Raises BadMemberUrls, PeerUrlExists, TooManyLearners, NotEnoughStarted, UnhealthyCluster, …"""
         urls = _checked(peer_urls)
-        seed = f"{''.join(sorted(urls))}{self._config.initial_cluster_token}{time.time_ns()}"
-        new_id = int.from_bytes(hashlib.sha1(seed.encode(), usedforsecurity=False).digest()[:8], "big")
+        # As etcd's, with the time: an id that was removed never comes back.
+        new_id = member_id(urls, f"{self._config.initial_cluster_token}{time.time_ns()}")
         members = await self._at_leader("add", new_id, urls, is_learner)
         return next(one for one in members if one.id == new_id), members
 
@@ -190,7 +188,7 @@ class Members:
 
     async def _there(self, leader: int, operation: str, arguments: Sequence[Any]) -> tuple[Member, ...]:
         answer = msgpack.unpackb(
-            await self._peers.call(leader, CALL_PATH, _pack([operation, arguments])), use_list=False
+            await self._transport.call(leader, CALL_PATH, _pack([operation, arguments])), use_list=False
         )
         if "error" in answer:
             if answer["error"] == "NotLeader":
@@ -229,7 +227,7 @@ class Members:
             raise MemberNotFound
         if self._config.strict_reconfig_check and member in membership.voters:
             self._check_started(without=member)
-            is_down = member != self._driver.core.id and self._peers.connected_since(member) is None
+            is_down = member != self._driver.core.id and self._transport.connected_since(member) is None
             remaining = len(membership.voters) - 1
             if not is_down and self._connected(HEALTH_SECONDS) - 1 < remaining // 2 + 1:
                 raise UnhealthyCluster
@@ -318,7 +316,7 @@ class Members:
         since = asyncio.get_running_loop().time() - seconds
         core = self._driver.core
         return sum(
-            one == core.id or (self._peers.connected_since(one) or float("inf")) <= since
+            one == core.id or (self._transport.connected_since(one) or float("inf")) <= since
             for one in core.membership.voters
         )
 

@@ -12,13 +12,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import aiohttp
 from aiohttp import web
 
 from api.bootstrap import MEMBERS_PATH, Origin, StartRefused, members_page
 from api.config import ServerConfig, peer_address
+from api.members import CALL_PATH, Members
 from api.roster import removed_from, roster_of
 from kvstate.snapshot import StateDirectory
 from raft.core.messages import InstallSnapshot, Message
@@ -30,9 +30,6 @@ from raft.peer_server import PeerServer
 from raft.snapshot_transfer import PATH as SNAPSHOT_PATH
 from raft.snapshot_transfer import SnapshotReceiver, SnapshotSender
 from raft.transport import PeerTransport
-
-if TYPE_CHECKING:
-    from api.members import Members
 
 log = logging.getLogger(__name__)
 
@@ -94,8 +91,6 @@ class Peers:
             return web.json_response(
                 members_page(self._origin.cluster_id, members.applied, driver.core.last_applied)
             )
-
-        from api.members import CALL_PATH
 
         self._server = PeerServer(
             self._us,

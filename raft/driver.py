@@ -198,7 +198,7 @@ class Driver:
         # Who waits for a change of members, and who for this node to lead no more.
         self._changing: list[_Changing] = []
         self._heir = NO_MEMBER  # whom leadership was handed to, before a stop
-        self._out_of_office: list[asyncio.Future[None]] = []
+        self._out_of_office: asyncio.Future[None] | None = None
         self._membership = core.membership
         self._write_seconds = 0.0  # what a write of the log takes, on average of late
         self._leader = core.leader_id
@@ -314,9 +314,10 @@ class Driver:
             self.transfer_leadership(self._heir)
         except TransferRefused:
             return
-        future = self._loop.create_future()
-        self._out_of_office.append(future)
-        await asyncio.wait([future], timeout=core.config.election_ticks * self.settings.tick_interval)
+        self._out_of_office = self._loop.create_future()
+        await asyncio.wait(
+            [self._out_of_office], timeout=core.config.election_ticks * self.settings.tick_interval
+        )
 
     async def stop(self) -> None:
         """Finish the disk work under way, make the applied state durable, release everything."""
@@ -385,10 +386,8 @@ class Driver:
 
     def _leave_office(self) -> None:
         """Nobody needs to wait any longer for this node to lead no more."""
-        for future in self._out_of_office:
-            if not future.done():
-                future.set_result(None)
-        self._out_of_office.clear()
+        if self._out_of_office is not None and not self._out_of_office.done():
+            self._out_of_office.set_result(None)
 
     def _take_all(self) -> None:
         while (ready := self.core.ready()) is not None:
