@@ -196,6 +196,8 @@ class Peers:
             self._loop.call_later(later, self._fail, Removed(self._us.member_id))
             return
         if reason is Reason.FORGETFUL:
+            if not self._log_is_empty():
+                return  # it was when we called: a first start, which the other had heard of meanwhile
             self._fail(StartRefused(f"{self._config.data_dir} is empty, but {text}."))
             return
         assert self._driver is not None

@@ -78,7 +78,7 @@ def unpack_key_fields(data: bytes) -> tuple[int, int, int, int, int, int]:
 
 
 def unpack_key_record(data: bytes) -> KeyRecord:
-    return KeyRecord(*unpack_key_fields(data))
+    return KeyRecord(*_KEY_RECORD.unpack(data))
 
 
 def pack_put(kv: KeyValue, user: bytes, wall_clock_ms: int) -> bytes:

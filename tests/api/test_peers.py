@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 
 from api.bootstrap import Origin
 from api.config import ServerConfig
@@ -10,6 +13,7 @@ from api.peers import Peers
 from api.roster import Details, Roster, removed_from
 from kvstate.snapshot import StateDirectory
 from raft.core.types import Membership
+from raft.handshake import Reason
 
 ROSTER = Roster({member: Details(f"n{member}", (f"http://127.0.0.1:{member}",)) for member in (1, 2, 3)})
 BEFORE = Membership(frozenset({1, 2, 3}), context=ROSTER.pack())
@@ -36,5 +40,22 @@ async def test_who_is_being_removed_is_reached_until_that_is_final(tmp_path: Pat
         assert peers._departing.keys() == {3}
         peers._depart(3)
         assert peers.transport.links.keys() == {2}
+    finally:
+        await peers.close()
+
+
+@pytest.mark.parametrize(("last_index", "failures"), [(0, 1), (3, 0)])
+async def test_a_refusal_for_an_empty_log_counts_as_long_as_it_is_empty(
+    tmp_path: Path, last_index: int, failures: int
+) -> None:
+    """On a first start the other may hear that this node takes part before it answers the call that this
+    node made with an empty log: then there is nothing to end over."""
+    failed: list[BaseException] = []
+    origin = Origin(1, 1, BEFORE, {})
+    peers = Peers(ServerConfig(data_dir=tmp_path), origin, StateDirectory(tmp_path / "state"), failed.append)
+    try:
+        peers._driver = SimpleNamespace(core=SimpleNamespace(last_index=last_index))  # type: ignore[assignment]
+        peers._refused(2, Reason.FORGETFUL, "member 1 comes back with an empty log")
+        assert len(failed) == failures
     finally:
         await peers.close()
