@@ -73,8 +73,8 @@ class Node:
     async def open(cls, config: ServerConfig) -> Node:
         """Recover what the data directory holds and take part; returns when this node may serve. That is
         when it has heard from the cluster everything that was ever acknowledged; or, if it has a state
-        from before, after a while, for stale reads are better than none. Raises StartRefused, Removed,
-        WalCorrupt, WalFailed, StateFault or OSError."""
+        from before, after a while, for stale reads are better than none. Raises StartRefused, WalCorrupt,
+        WalFailed, StateFault or OSError."""
         node = cls(config)
         node._lock = _lock_directory(config.data_dir)
         try:
@@ -171,10 +171,7 @@ class Node:
         roster = roster_of(membership.context)
         check_name(self.config, self.member_id, roster)
         if self.member_id in removed_from(membership):
-            raise StartRefused(
-                f"member {self.member_id:x} in {data_dir} has been removed from the cluster: to come back, it"
-                " must be added anew and start with an empty --data-dir."
-            )
+            raise self._refused_for_good()
         try:
             return resume(wal, recovered, Position(*machine.applied), membership)
         except Discontinuous as error:
@@ -182,6 +179,13 @@ class Node:
                 f"In {data_dir / 'wal'} and {data_dir / 'state'} {error}: one of the two was changed or"
                 " replaced. Restore both from the same moment."
             ) from error
+
+    def _refused_for_good(self) -> StartRefused:
+        """This member was removed: its own state says so, or whom it has called."""
+        return StartRefused(
+            f"member {self.member_id:x} in {self.config.data_dir} has been removed from the cluster: to come"
+            " back, it must be added anew and start with an empty --data-dir."
+        )
 
     def _make_driver(self, core: Consensus, storage: MemoryStorage, wal: Wal) -> Driver:
         config = self.config
@@ -225,7 +229,9 @@ class Node:
             await asyncio.wait(waiting, timeout=rest, return_when=asyncio.FIRST_COMPLETED)
             if self.failed.done():
                 error = self.failed.result()
-                if isinstance(error, StartRefused | Removed):
+                if isinstance(error, Removed):
+                    raise self._refused_for_good() from error
+                if isinstance(error, StartRefused):
                     raise error
                 raise StartRefused(f"The node failed while it started: {error}")
             if publishing.done():

@@ -58,7 +58,7 @@ async def _run(config: ServerConfig) -> int:
         except OSError:
             await node.stop()
             raise
-    except (*_REFUSALS, Removed) as error:
+    except _REFUSALS as error:
         print(f"kvorum: {error}", file=sys.stderr)
         return 1
     _greet(config)
