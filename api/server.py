@@ -26,6 +26,7 @@ from api.handlers import ROUTES
 from api.http import Context, Dispatcher
 from api.node import Node, Removed, StartRefused
 from api.schema.responses import Encoder
+from api.watch_lane import WatchLane
 from kvstate.errors import StateFault
 from raft.core.errors import InvariantViolated
 from raft.wal.wal import WalCorrupt, WalFailed, WrongIdentity
@@ -127,7 +128,7 @@ async def _open_unless_stopped(config: ServerConfig, stop: asyncio.Event) -> Nod
 
 
 class Listener:
-    """The sockets that clients connect to: the fast lane, and aiohttp behind it."""
+    """The sockets that clients connect to: the fast lane, the watches' lane behind it, and then aiohttp."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -148,7 +149,8 @@ class Listener:
             # A body is taken as it comes; what says to be compressed is not JSON.
             auto_decompress=False,
         )
-        self._lane = FastLane(context, ROUTES, self._http, idle_seconds)
+        watches = WatchLane(context, ROUTES, self._http)
+        self._lane = FastLane(context, ROUTES, watches, idle_seconds)
         self._servers: list[asyncio.Server] = []
 
     async def open(self) -> None:

@@ -1,7 +1,9 @@
 """One client's stream: its watchers, and one bounded queue of what it is to be told, in order.
 
 Everything goes through that queue: answers, live events and events of the past. So what a
-client reads is in the order in which it became true.
+client reads is in the order in which it became true. Whoever has the queue emptied is either a
+reader, who calls ``next``, or a sink (``push_to``), to which the stream writes by itself. With a sink
+that keeps up, a stream's only watcher need not even queue: it is told in a feed (``watch.feed``).
 """
 
 from __future__ import annotations
@@ -21,16 +23,36 @@ from watch.watcher import (
 )
 
 if TYPE_CHECKING:
+    from watch.feed import Encode, Sink
     from watch.hub import Hub
 
 DUPLICATE_ID = "mvcc: duplicate watch ID provided on the WatchStream"
 EMPTY_RANGE = "mvcc: watcher range is empty"
 # How many of a stream's watchers may read history before the event loop gets its turn.
 CATCH_UPS_PER_TURN = 8
+POUR_BYTES = 64 << 10
+"""About how much is written to a sink before it is asked whether it has room for more."""
 
 
 class WatchStream:
-    """Made by ``Hub.stream``. One reader calls ``next``; requests may come at any time."""
+    """Made by ``Hub.stream``. One reader calls ``next``, or a sink is set at once; requests may come at
+    any time."""
+
+    __slots__ = (
+        "_closed",
+        "_drain_waiters",
+        "_encode",
+        "_fed",
+        "_held",
+        "_hub",
+        "_next_id",
+        "_queue",
+        "_queued_bytes",
+        "_reader",
+        "_sink",
+        "_unsynced",
+        "_watchers",
+    )
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
@@ -41,12 +63,17 @@ class WatchStream:
         self._queued_bytes = 0
         self._reader: asyncio.Future[None] | None = None
         self._drain_waiters: list[asyncio.Future[None]] = []
+        self._sink: Sink | None = None
+        self._encode: Encode | None = None
+        self._held = False  # the sink has no room
+        self._fed: Watcher | None = None  # our only watcher, if a feed tells it: then the queue is empty
         self._closed = False
 
     # Requests.
 
     def create(self, request: WatchCreate) -> None:
         """Begin to watch; the answer comes through the stream."""
+        self.leave_feed()
         revision = self._hub.revision
         low = request.key or b"\0"
         high = _upper_bound(low, request.range_end)
@@ -79,24 +106,90 @@ class WatchStream:
         """Stop a watch. An unknown id is met with silence, as in etcd."""
         watcher = self._watchers.get(watch_id)
         if watcher is not None:
+            self.leave_feed()
             self._remove(watcher)
             self._push(WatchResponse(watch_id, self._hub.revision, canceled=True))
 
     def request_progress(self) -> None:
         """Tell the client up to which revision it has everything: only if that is true of all its
         watchers; otherwise nothing is said and the client asks again."""
+        self.leave_feed()
         if not self._unsynced:
             self._push(WatchResponse(INVALID_WATCH_ID, self._hub.revision))
 
     def close(self) -> None:
-        """The client is gone."""
+        """The client is gone, or the node stops."""
+        if self._closed:
+            return
         self._closed = True
+        self._fed = None
         for watcher in list(self._watchers.values()):
             self._remove(watcher)
         self._queue.clear()
         self._hub.forget(self)
         self._release_drain_waiters()
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            sink.ended()
+        else:
+            self._wake()
+
+    # The sink's side.
+
+    def push_to(self, sink: Sink, encode: Encode) -> None:
+        """From now on write to ``sink`` what there is to say, as soon as it has room. Before the first
+        request; there is no reader then."""
+        if self._closed:
+            sink.ended()
+        else:
+            self._sink, self._encode = sink, encode
+
+    def hold(self) -> None:
+        """The sink has no room."""
+        self._held = True
+        self.leave_feed()
+
+    def resume(self) -> None:
+        """The sink has room again."""
+        self._held = False
         self._wake()
+
+    def leave_feed(self) -> None:
+        """Be told through the queue, until that is empty again."""
+        watcher, self._fed = self._fed, None
+        if watcher is None:
+            return
+        for revision, batch in self._hub.leave_feed(watcher):
+            if watcher in watcher.interest.synced:  # not once it fell behind
+                self.deliver(watcher, revision, batch, event_bytes(batch))
+        self._wake()
+
+    def pour(self) -> None:
+        """Write what is queued, as long as the sink has room; then read a piece of the past, if one is
+        missing; else be told with the others."""
+        sink, encode = self._sink, self._encode
+        if sink is None or encode is None:
+            return
+        queue = self._queue
+        while queue and not self._held:
+            pieces: list[bytes] = []
+            size = 0
+            while queue and size < POUR_BYTES:
+                response = queue.popleft()
+                self._queued_bytes -= event_bytes(response.events)
+                pieces.append(encode(response))
+                size += len(pieces[-1])
+            sink.send(b"".join(pieces))
+        if queue or self._held:
+            return
+        self._release_drain_waiters()
+        if self._unsynced:
+            self._catch_up()
+            self._wake()
+        elif self._fed is None and len(self._watchers) == 1:
+            (watcher,) = self._watchers.values()
+            if self._hub.join_feed(watcher, sink, encode):
+                self._fed = watcher
 
     # The reader's side.
 
@@ -159,6 +252,8 @@ class WatchStream:
     def notify_progress(self) -> None:
         revision = self._hub.revision
         for watcher in self._watchers.values():
+            if watcher.progress_notify:
+                self.leave_feed()
             if self.is_full:
                 return
             if watcher.progress_notify and watcher.idle and watcher in watcher.interest.synced:
@@ -231,7 +326,10 @@ class WatchStream:
                 waiter.set_result(None)
 
     def _wake(self) -> None:
-        if self._reader is not None:
+        if self._sink is not None:
+            if not self._held:
+                self._hub.ready(self)
+        elif self._reader is not None:
             if not self._reader.done():
                 self._reader.set_result(None)
             self._reader = None

@@ -10,6 +10,7 @@ from kvstate.types import Event, EventType, KeyValue
 from watch.history import History
 
 if TYPE_CHECKING:
+    from watch.feed import Feed, FeedKey
     from watch.stream import WatchStream
 
 INVALID_WATCH_ID = -1
@@ -59,14 +60,16 @@ class WatchResponse(NamedTuple):
 class Interest:
     """A set of events that one or many watchers want: matched once for all of them."""
 
-    __slots__ = ("collected", "filters", "high", "low", "prev_kv", "synced")
+    __slots__ = ("collected", "feeds", "filters", "high", "low", "prev_kv", "synced")
 
     def __init__(self, low: bytes, high: bytes | None, filters: frozenset[EventType], prev_kv: bool) -> None:
         self.low = low
         self.high = high  # None: no end
         self.filters = filters
         self.prev_kv = prev_kv
-        self.synced: dict[Watcher, None] = {}  # an ordered set
+        # Who is synced is told one by one (an ordered set), or in a feed.
+        self.synced: dict[Watcher, None] = {}
+        self.feeds: dict[FeedKey, Feed] = {}
         self.collected: list[Event] = []  # of the revision being published
 
     @property
@@ -87,7 +90,16 @@ class Interest:
 class Watcher:
     """One watch of one stream."""
 
-    __slots__ = ("fragment", "idle", "interest", "next_revision", "progress_notify", "stream", "watch_id")
+    __slots__ = (
+        "feed_key",
+        "fragment",
+        "idle",
+        "interest",
+        "next_revision",
+        "progress_notify",
+        "stream",
+        "watch_id",
+    )
 
     def __init__(
         self, stream: WatchStream, watch_id: int, interest: Interest, request: WatchCreate, start: int
@@ -97,8 +109,9 @@ class Watcher:
         self.interest = interest
         self.progress_notify = request.progress_notify
         self.fragment = request.fragment
-        # Every event before it was queued already or is not wanted.
+        # Every event before it was queued already or is not wanted. In a feed it stands still.
         self.next_revision = start
+        self.feed_key: FeedKey | None = None  # of the interest's feed that tells it
         self.idle = True  # nothing was sent since the last progress notification
 
 

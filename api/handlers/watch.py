@@ -1,5 +1,6 @@
 """etcdserverpb.Watch: requests come in as a stream of JSON values, responses leave as one JSON
-object, one line and one HTTP chunk each.
+object, one line and one HTTP chunk each. This is the way of streams that are not plain, whose
+bodies are chunked above all; ``watch_lane`` has the others.
 
 Two things go on at once: reading the body, whose end means nothing (a watch lives until its
 client hangs up), and writing what the stream has to say. A client that does not read fills
@@ -45,9 +46,9 @@ async def _read_requests(request: web.BaseRequest, stream: WatchStream, max_byte
     while chunk := await request.content.readany():
         for body in splitter.feed(chunk):
             await _until_room(stream)
-            _carry_out(requests.decode_watch_request(body), stream)
+            carry_out(requests.decode_watch_request(body), stream)
     if rest := splitter.rest():
-        _carry_out(requests.decode_watch_request(rest), stream)
+        carry_out(requests.decode_watch_request(rest), stream)
 
 
 async def _until_room(stream: WatchStream) -> None:
@@ -56,7 +57,8 @@ async def _until_room(stream: WatchStream) -> None:
         await stream.drained()
 
 
-def _carry_out(asked: requests.WatchRequest | None, stream: WatchStream) -> None:
+def carry_out(asked: requests.WatchRequest | None, stream: WatchStream) -> None:
+    """None: it asks for nothing."""
     if isinstance(asked, WatchCreate):
         stream.create(asked)
     elif isinstance(asked, requests.CancelWatch):

@@ -33,6 +33,8 @@ VERSION_BODY = b'{"etcdserver":"%s","etcdcluster":"%s"}' % (
     CLUSTER_VERSION.encode(),
 )
 
+_ENCODED_BYTES_MAX = 128 << 10
+
 
 class Encoder:
     """Encodes one server's responses."""
@@ -40,8 +42,9 @@ class Encoder:
     def __init__(self, cluster_id: int, member_id: int) -> None:
         self._head = b'{"header":{"cluster_id":"%d","member_id":"%d"' % (cluster_id, member_id)
         self._frame_head = b'{"result":' + self._head
-        self._last_batch: Batch = ()
-        self._last_encoded: list[bytes] = []
+        # By identity, which holds as long as the batch is here too.
+        self._encoded: dict[int, tuple[Batch, list[bytes]]] = {}
+        self._encoded_bytes = 0
 
     def put(self, reply: Reply, raft_term: int) -> bytes:
         return self._start(reply.revision, raft_term) + _body(reply.response)
@@ -112,11 +115,20 @@ class Encoder:
         return b"".join(pieces)
 
     def _events(self, batch: Batch) -> list[bytes]:
-        # Streams that were told the same batch follow each other, so remembering one is enough.
-        if batch is not self._last_batch:
-            self._last_encoded = [_event(event) for event in batch]
-            self._last_batch = batch
-        return self._last_encoded
+        if not batch:
+            return []
+        # Streams that were told the same batches follow each other: a few are remembered.
+        known = self._encoded.get(id(batch))
+        if known is not None:
+            return known[1]
+        encoded = [_event(event) for event in batch]
+        size = sum(map(len, encoded))
+        if self._encoded_bytes + size > _ENCODED_BYTES_MAX:
+            self._encoded.clear()
+            self._encoded_bytes = 0
+        self._encoded[id(batch)] = (batch, encoded)
+        self._encoded_bytes += size
+        return encoded
 
     def _start(self, revision: int, raft_term: int) -> bytes:
         return self._head + _header_tail(revision, raft_term)
