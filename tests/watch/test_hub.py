@@ -171,8 +171,11 @@ class Streams(RuleBasedStateMachine):
         self.hub.tick()
 
     def read(self, which: int, created: Watched | None = None) -> None:
-        for response in read_now(self.streams[which]):
+        for response in self.take(which):
             self.judge(which, response, created)
+
+    def take(self, which: int) -> list[WatchResponse]:
+        return read_now(self.streams[which])
 
     def judge(self, which: int, response: WatchResponse, created: Watched | None) -> None:
         watched = self.watched.get((which, response.watch_id))
@@ -207,7 +210,7 @@ class Streams(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Every reader reads to the end: then each watcher that lives has everything."""
         for which, stream in enumerate(self.streams):
-            while responses := read_now(stream):
+            while responses := self.take(which):
                 for response in responses:
                     self.judge(which, response, None)
             stream.close()
