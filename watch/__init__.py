@@ -1,7 +1,8 @@
 """From applied events to ordered, resumable streams.
 
 ``hub.Hub.publish`` is called after every applied change; ``hub.stream()`` is one client's stream
-of watches. A watcher is in one of two states:
+of watches, which a reader reads (``next``) or which writes itself to a sink (``push_to``, see
+``watch.feed``). A watcher is in one of two states:
 
 * *synced*: it has, in its stream's queue or behind it, everything up to the current revision,
   and is told of each new one as it is published;

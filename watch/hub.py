@@ -161,7 +161,6 @@ class Hub:
         """Let a watcher be told by itself again: returns what it was not told yet."""
         feed = self._drop_from_feed(watcher)
         watcher.idle = watcher.idle and not feed.told
-        watcher.next_revision = feed.pending[0][0] if feed.pending else self._told_to + 1
         watcher.interest.synced[watcher] = None
         return feed.pending
 

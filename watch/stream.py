@@ -180,7 +180,7 @@ class WatchStream:
                 pieces.append(encode(response))
                 size += len(pieces[-1])
             sink.send(b"".join(pieces))
-        if queue or self._held:
+        if self._held:
             return
         self._release_drain_waiters()
         if self._unsynced:
