@@ -23,6 +23,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from bench.clusters import Side
+from bench.memory import Memory
 from tests.common.servers import Server
 
 WRITERS = 8
@@ -42,7 +44,7 @@ class Watched(NamedTuple):
     per_second: float
     p50_ms: float
     p99_ms: float
-    resident_mib: float
+    memory: Memory  # of all nodes, while the watchers are there
     client_cpu: float  # cores that the load generator itself used
 
 
@@ -123,22 +125,24 @@ def http_request(port: int, path: str, body: bytes) -> bytes:
     return head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body
 
 
-def watch(
-    members: Sequence[Server], leader: Server, watchers: int, seconds: float, resident: Callable[[], float]
-) -> Watched:
+Enough = Callable[[float, int], bool]  # whether to end, after so many seconds and puts
+
+
+def watch(side: Side, watchers: int, enough: Enough) -> Watched:
+    members = side.members
     streams = [Watcher(members[i % len(members)], timed=i % SAMPLE == 0) for i in range(watchers)]
     for stream in streams:
         stream.wait_until_created()
-    writers = [Writer(leader) for _ in range(WRITERS)]
+    writers = [Writer(side.leader) for _ in range(WRITERS)]
     try:
-        return _load(streams, writers, seconds, resident)
+        return _load(streams, writers, enough, side.memory)
     finally:
         for end in [writer.socket for writer in writers] + [stream.socket for stream in streams]:
             end.close()
 
 
 def _load(
-    streams: Sequence[Watcher], writers: Sequence[Writer], seconds: float, resident: Callable[[], float]
+    streams: Sequence[Watcher], writers: Sequence[Writer], enough: Enough, memory: Callable[[], Memory]
 ) -> Watched:
     epoll = select.epoll()
     watcher_of = {stream.socket.fileno(): stream for stream in streams}
@@ -148,16 +152,19 @@ def _load(
     sent = delivered = 0
     latencies: list[float] = []
     cpu, start = time.process_time(), time.monotonic()
+    ended: float | None = None  # when the last put was sent
     while True:
         now = time.monotonic()
-        if now < start + seconds:
+        if ended is None and enough(now - start, sent):
+            ended = now
+        if ended is None:
             for writer in writers:
                 if writer.idle and delivered >= (sent - WINDOW + 1) * len(streams):
                     writer.put(sent)
                     sent += 1
         elif delivered >= sent * len(streams) and all(writer.idle for writer in writers):
             break
-        elif now > start + seconds + DRAIN_SECONDS:
+        elif now > ended + DRAIN_SECONDS:
             break  # the counts below will say it
         for fd, _ in epoll.poll(0.1):
             if fd in writer_of:
@@ -181,7 +188,7 @@ def _load(
             f" {wrong[0].url} sent one of them {wrong[0].events.seen}"
         )
     cuts = statistics.quantiles([1000 * latency for latency in latencies], n=100)
-    return Watched(delivered / (last - start), cuts[49], cuts[98], resident(), used)
+    return Watched(delivered / (last - start), cuts[49], cuts[98], memory(), used)
 
 
 def times(data: bytes) -> list[float]:

@@ -1,0 +1,70 @@
+"""Plots as SVG, the same bytes for the same figures. Only what writes docs/benchmarks needs matplotlib."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.goals import goal_of
+from bench.report import Row
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
+
+GOOD, BAD, BETTER = "#2a7f3f", "#c0392b", "#1f5fa8"
+COLOURS = {"missed": BAD, "met": GOOD, "reached": BETTER}
+
+
+def pyplot() -> Any:
+    """matplotlib.pyplot, without a display, and deterministic."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams.update(
+        {
+            "svg.hashsalt": "kvorum",
+            "svg.fonttype": "none",  # text as text: smaller, and it can be searched
+            "font.size": 9,
+            "font.family": "sans-serif",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.alpha": 0.3,
+        }
+    )
+    import matplotlib.pyplot
+
+    return matplotlib.pyplot
+
+
+def save(drawing: Drawing, path: Path) -> None:
+    drawing.savefig(path, bbox_inches="tight", metadata={"Date": None, "Creator": None})
+    pyplot().close(drawing)
+    # matplotlib ends lines in blanks, which version control complains of.
+    path.write_text("\n".join(line.rstrip() for line in path.read_text().splitlines()) + "\n")
+
+
+def ratios(path: Path, rows: Sequence[Row]) -> None:
+    """What has a goal: how many times as good as etcd, lowest and highest of the pairs as a bar, the
+    goals as marks."""
+    lines = [
+        (row, figure, goal) for row in rows for figure in row.figures if (goal := goal_of(row.name, figure))
+    ]
+    drawing, axes = pyplot().subplots(figsize=(9, 1 + 0.32 * len(lines)), layout="constrained")
+    for y, (row, figure, goal) in enumerate(lines):
+        times = [figure.ratio_is(ratio) for ratio in row.ratios(figure)]
+        colour = COLOURS[goal.verdict(statistics.median(row.ratios(figure)))]
+        axes.plot([min(times), max(times)], [y, y], color=colour, linewidth=5, alpha=0.35)
+        axes.plot(figure.ratio_is(statistics.median(row.ratios(figure))), y, "o", color=colour)
+        axes.plot(goal.least, y, "|", color="black", markersize=13)
+        if goal.reach is not None:
+            axes.plot(goal.reach, y, "|", color="grey", markersize=13)
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
+    axes.set_yticks(range(len(lines)), [f"{row.title}: {figure.name}" for row, figure, _ in lines])
+    axes.invert_yaxis()
+    axes.set_xlabel("times as good as etcd (right is better); | at least, grey | to reach for")
+    save(drawing, path)
