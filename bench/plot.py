@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.goals import goal_of
+from bench.judging import Minute
 from bench.report import Row
 
 if TYPE_CHECKING:
@@ -67,4 +68,29 @@ def ratios(path: Path, rows: Sequence[Row]) -> None:
     axes.set_yticks(range(len(lines)), [f"{row.title}: {figure.name}" for row, figure, _ in lines])
     axes.invert_yaxis()
     axes.set_xlabel("times as good as etcd (right is better); | at least, grey | to reach for")
+    save(drawing, path)
+
+
+def steady(path: Path, minutes: Sequence[Minute]) -> None:
+    """Latencies, and of every node memory and what is on disk, minute by minute."""
+    drawing, ((latencies, memory), (log, state)) = pyplot().subplots(
+        2, 2, figsize=(9, 5.5), layout="constrained"
+    )
+    numbers = [minute.number for minute in minutes]
+    for kind, colour in (("put", BAD), ("get", BETTER)):
+        for percentile, style in (("p50_ms", "-"), ("p99_ms", ":")):
+            values = [getattr(getattr(minute, kind), percentile) for minute in minutes]
+            latencies.plot(numbers, values, style, color=colour, label=f"{kind} {percentile[:3]}")
+    latencies.set_title("latency, ms")
+    latencies.set_yscale("log")
+    latencies.legend()
+    panels = [(memory, "anonymous_mib", "anonymous memory"), (log, "wal_mib", "log on disk")]
+    for axes, name, title in [*panels, (state, "state_mib", "state on disk")]:
+        for i in range(len(minutes[0].nodes)):
+            axes.plot(numbers, [getattr(minute.nodes[i], name) for minute in minutes], label=f"n{i + 1}")
+        axes.set_title(f"{title}, MiB")
+        axes.set_ylim(bottom=0)
+        axes.legend()
+    for axes in (log, state):
+        axes.set_xlabel("minute")
     save(drawing, path)

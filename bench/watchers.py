@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from bench.clusters import Side
+from bench.connection import RECEIVE_BYTES, Connection, http_request
 from bench.memory import Memory
 from tests.common.servers import Server
 
@@ -33,9 +34,7 @@ MARK = b'"mod_revision"'
 PREFIX = b"watched/"
 PREFIX_END = b"watched0"
 TIMED_VALUE = re.compile(rb'"value":"([A-Za-z0-9+/=]+)"')
-CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 SAMPLE = 100
-RECEIVE_BYTES = 16_384  # from 128 KiB on, malloc maps and unmaps memory for each
 START_SECONDS = 60.0
 DRAIN_SECONDS = 60.0
 
@@ -95,34 +94,22 @@ class Writer:
     """A connection for puts, one at a time."""
 
     def __init__(self, server: Server) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", server.port))
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.port, self.url = server.port, server.url
+        self.connection = Connection(server.port)
         self.idle = True
-        self.answer = b""
 
     def put(self, number: int) -> None:
         """A value that begins with the time."""
         value = (b"%020d" % time.monotonic_ns()).ljust(128, b"v")
         key = PREFIX + b"key%02d" % (number % 100)
         body = b'{"key":"%s","value":"%s"}' % (base64.b64encode(key), base64.b64encode(value))
-        self.socket.sendall(http_request(self.port, "/v3/kv/put", body))
+        self.connection.send("/v3/kv/put", body)
         self.idle = False
 
     def receive(self) -> None:
-        data = self.socket.recv(RECEIVE_BYTES)
-        self.answer += data
-        if not data or not self.answer.startswith(b"HTTP/1.1 200"):
-            raise SystemExit(f"{self.url} answered a put with {self.answer!r}")
-        head, _, body = self.answer.partition(b"\r\n\r\n")
-        length = CONTENT_LENGTH.search(head + b"\r\n")
-        if length is not None and len(body) == int(length[1]):
-            self.idle, self.answer = True, b""
-
-
-def http_request(port: int, path: str, body: bytes) -> bytes:
-    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
-    return head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body
+        try:
+            self.idle = self.connection.receive() is not None
+        except ConnectionError as error:
+            raise SystemExit(f"a put failed: {error}") from None
 
 
 Enough = Callable[[float, int], bool]  # whether to end, after so many seconds and puts
@@ -137,7 +124,7 @@ def watch(side: Side, watchers: int, enough: Enough) -> Watched:
     try:
         return _load(streams, writers, enough, side.memory)
     finally:
-        for end in [writer.socket for writer in writers] + [stream.socket for stream in streams]:
+        for end in [writer.connection.socket for writer in writers] + [stream.socket for stream in streams]:
             end.close()
 
 
@@ -146,7 +133,7 @@ def _load(
 ) -> Watched:
     epoll = select.epoll()
     watcher_of = {stream.socket.fileno(): stream for stream in streams}
-    writer_of = {writer.socket.fileno(): writer for writer in writers}
+    writer_of = {writer.connection.fileno(): writer for writer in writers}
     for fd in (*watcher_of, *writer_of):
         epoll.register(fd, select.EPOLLIN)
     sent = delivered = 0
