@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.curves import PARTS, Curves
 from bench.goals import goal_of
 from bench.judging import Minute
 from bench.report import Row
@@ -94,3 +95,36 @@ def steady(path: Path, minutes: Sequence[Minute]) -> None:
     for axes in (log, state):
         axes.set_xlabel("minute")
     save(drawing, path)
+
+
+def growth(path: Path, parts: Mapping[str, Curves]) -> None:
+    """A panel each: p50 of puts and gets, kvorum's solid and etcd's dashed; events with watchers."""
+    drawing, panels = pyplot().subplots(2, 2, figsize=(9, 6.5), layout="constrained")
+    for axes, (name, part) in zip(panels.flat, PARTS.items(), strict=True):
+        figures = ["events"] if name == "watchers" else ["put p50", "get p50"]
+        axes.set_title("events per second" if name == "watchers" else "p50 ms")
+        axes.set_xlabel(part.what)
+        if name not in parts:
+            continue
+        for side, style in (("kvorum", "-o"), ("etcd", "--.")):
+            for figure, colour in zip(figures, (BAD, BETTER), strict=False):
+                curve = parts[name].of(side, figure)
+                axes.plot(*zip(*curve, strict=True), style, color=colour, label=f"{side} {figure}")
+        axes.set_yscale("log")
+        sizes = sorted({point.size for point in parts[name].points})
+        if name != "nodes":
+            axes.set_xscale("log")
+        axes.minorticks_off()
+        axes.set_xticks(sizes, [short(size, 1024 if name == "values" else 1000) for size in sizes])
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+        axes.legend()
+    save(drawing, path)
+
+
+def short(size: int, thousand: int) -> str:
+    """1k, 1M; of bytes 1Ki, 1Mi."""
+    unit = "i" if thousand == 1024 else ""
+    for power, name in ((thousand**2, "M"), (thousand, "k" if thousand == 1000 else "K")):
+        if size >= power:
+            return f"{size / power:g}{name}{unit}"
+    return str(size)

@@ -66,17 +66,21 @@ class Events:
 
 
 class Watcher:
-    """A stream, of which only the number of events is known."""
+    """A stream, of which only the number of events is known; of one key, or of the prefix."""
 
-    def __init__(self, server: Server, timed: bool) -> None:
+    def __init__(self, server: Server, timed: bool, key: bytes | None = None) -> None:
         self.socket = socket.create_connection(("127.0.0.1", server.port))
         self.url = server.url
         self.timed = timed
         self.events = Events()
-        body = b'{"create_request":{"key":"%s","range_end":"%s"}}' % (
-            base64.b64encode(PREFIX),
-            base64.b64encode(PREFIX_END),
-        )
+        if key is not None:
+            watched = b'"key":"%s"' % base64.b64encode(key)
+        else:
+            watched = b'"key":"%s","range_end":"%s"' % (
+                base64.b64encode(PREFIX),
+                base64.b64encode(PREFIX_END),
+            )
+        body = b'{"create_request":{%s}}' % watched
         self.socket.sendall(http_request(server.port, "/v3/watch", body))
 
     def wait_until_created(self) -> None:
