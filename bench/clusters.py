@@ -8,58 +8,64 @@ from __future__ import annotations
 
 import contextlib
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.common.clusters import start_etcd_cluster, start_kvorum_cluster
-from tests.common.servers import Server, running, start_etcd, start_kvorum
+from bench.memory import Memory, memory
+from tests.common.clusters import Cluster, start_etcd_cluster, start_kvorum_cluster
+from tests.common.servers import Server
+
+# Benchmarks keep every revision; etcd would refuse puts from 2 GiB on.
+ETCD_QUOTA = f"--quota-backend-bytes={64 << 30}"
 
 
 @dataclass(frozen=True)
 class Side:
     name: str
-    members: list[Server]
-    find_leader: Callable[[], int]
+    cluster: Cluster
+
+    @property
+    def members(self) -> list[Server]:
+        return self.cluster.members
 
     @property
     def leader(self) -> Server:
-        return self.members[self.find_leader()]
+        return self.members[self.cluster.leader()]
 
     @property
     def followers(self) -> list[Server]:
-        leader = self.find_leader()
+        leader = self.cluster.leader()
         return [member for i, member in enumerate(self.members) if i != leader]
 
-    def resident_mib(self) -> float:
-        """Resident memory of all members together, mapped files counted."""
-        return sum(resident_kib(member.process.pid) for member in self.members) / 1024
-
-
-def resident_kib(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1])
-    return 0
+    def memory(self) -> Memory:
+        """Of all members together."""
+        return memory(member.process.pid for member in self.members)
 
 
 @contextlib.contextmanager
 def both(directory: Path, nodes: int, heartbeat_ms: int, election_ms: int) -> Iterator[tuple[Side, Side]]:
     """etcd and kvorum, healthy."""
+    with (
+        one("etcd", directory, nodes, heartbeat_ms, election_ms) as etcd,
+        one("kvorum", directory, nodes, heartbeat_ms, election_ms) as kvorum,
+    ):
+        yield etcd, kvorum
+
+
+@contextlib.contextmanager
+def one(
+    name: str, directory: Path, nodes: int, heartbeat_ms: int = 100, election_ms: int = 1000
+) -> Iterator[Side]:
+    """A cluster of ``etcd`` or of ``kvorum``, healthy."""
     raise_open_files()
     flags = (f"--heartbeat-interval={heartbeat_ms}", f"--election-timeout={election_ms}")
-    with contextlib.ExitStack() as stack:
-        if nodes == 1:
-            servers = [stack.enter_context(running(start(directory))) for start in (start_etcd, start_kvorum)]
-            etcd, kvorum = ([server] for server in servers)
-            yield Side("etcd", etcd, lambda: 0), Side("kvorum", kvorum, lambda: 0)
-        else:
-            theirs = stack.enter_context(start_etcd_cluster(directory / "etcd", nodes, *flags))
-            ours = stack.enter_context(start_kvorum_cluster(directory / "kvorum", nodes, *flags))
-            yield (
-                Side("etcd", theirs.members, theirs.leader),
-                Side("kvorum", ours.members, ours.leader),
-            )
+    if name == "etcd":
+        started = start_etcd_cluster(directory / name, nodes, *flags, ETCD_QUOTA)
+    else:
+        started = start_kvorum_cluster(directory / name, nodes, *flags)
+    with started as cluster:
+        yield Side(name, cluster)
 
 
 def raise_open_files() -> None:

@@ -1,9 +1,10 @@
 """Beside real etcd: one node each or a cluster each, both with fsync on, the same load generator.
 
-    scripts/bench                             put and get, one node each
+    scripts/bench                             every row, one node each
     scripts/bench --nodes 3                   clusters; all connections at the leader
     scripts/bench --nodes 3 --spread          … at all nodes alike
     scripts/bench --nodes 3 --only watch --quick
+    scripts/bench --nodes 3 --write           into docs/benchmarks, with --only just those rows
 
 The runs alternate (etcd, kvorum, etcd, kvorum, …), so that whatever else the machine does hits
 both; ratios are made per pair of neighbours, and their median and spread are reported. Everything
@@ -13,41 +14,47 @@ is on one machine: load generator and nodes share its cores, and the network is 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shutil
-import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-from bench import report
+from bench import document, plot, report
 from bench.clusters import Side, both
-from bench.load import WORKS, WORKS_OF_ONE_NODE, Run, Work, fill, measure
+from bench.figures import Run
+from bench.filling import fill
+from bench.report import Row
+from bench.works import FEW, Conditions, Stage, Work, pick, stages
 
-PAIRS, SECONDS = 5, 5
-QUICK_PAIRS, QUICK_SECONDS = 2, 2
-MEASURE_ATTEMPTS = 3
+PAIRS, SECONDS, MANY = 5, 5, 1_000_000
+QUICK_PAIRS, QUICK_SECONDS, QUICK_MANY = 2, 2, 50_000
 
 
 def main() -> None:
     options = parse_arguments()
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed: apt-get install wrk")
-    works = pick(options.nodes, options.only)
-    print(describe(options))
-    print()
-    with (
-        tempfile.TemporaryDirectory(prefix="kvorum-bench-") as directory,
-        both(Path(directory), options.nodes, options.heartbeat_interval, options.election_timeout) as sides,
-    ):
-        for side in sides:
-            fill(side)
-            measure(side, WORKS[1], 2, options.spread)  # so that everything is warm
-        print(report.heading(), flush=True)
-        for work in works:
-            runs: dict[str, list[Run]] = {side.name: [] for side in sides}
-            for _ in range(options.rounds):
-                for side in sides:
-                    runs[side.name].append(measure_under_one_leader(side, work, options))
-            print(report.row(work, runs["etcd"], runs["kvorum"]), flush=True)
+    if options.write:
+        plot.pyplot()  # better to fail now
+    conditions = Conditions(
+        options.nodes,
+        options.spread,
+        options.rounds,
+        options.seconds,
+        options.keys,
+        options.heartbeat_interval,
+        options.election_timeout,
+    )
+    picked = pick(stages(conditions.keys), options.only)
+    facts = describe(conditions)
+    print("; ".join([report.machine(), f"commit {report.commit()}", *facts]))
+    print(f"\n{report.heading()}", flush=True)
+    for stage in picked:
+        for row in measure_stage(stage, conditions):
+            print(*report.lines(row), sep="\n", flush=True)
+            if options.write:  # each at once: what follows may fail
+                document.write(conditions, facts, [row])
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -55,58 +62,77 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--nodes", type=int, default=1, help="members of each cluster")
     parser.add_argument("--spread", action="store_true", help="connections over all nodes, not at the leader")
     parser.add_argument(
-        "--only", default="", metavar="TEXT", help="rows with it in their name: 'put 64', 'txn'"
+        "--only", default="", metavar="TEXT", help="rows with it in their name: 'put 64', 'txn', 'many'"
     )
+    parser.add_argument("--keys", type=int, help=f"of the rows with many, in ten thousands ({MANY:,})")
     parser.add_argument("--rounds", type=int, help=f"pairs of runs per row ({PAIRS})")
     parser.add_argument("--seconds", type=int, help=f"length of one run ({SECONDS})")
-    parser.add_argument("--quick", action="store_true", help="for a first look: 2 pairs of 2 s")
-    parser.add_argument("--heartbeat-interval", type=int, default=100, metavar="MS", help="of clusters")
-    parser.add_argument("--election-timeout", type=int, default=1000, metavar="MS", help="of clusters")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help=f"for a first look: {QUICK_PAIRS} pairs of {QUICK_SECONDS} s, {QUICK_MANY:,} keys are many",
+    )
+    parser.add_argument("--write", action="store_true", help="into docs/benchmarks, besides printing it")
+    parser.add_argument("--heartbeat-interval", type=int, default=100, metavar="MS")
+    parser.add_argument("--election-timeout", type=int, default=1000, metavar="MS")
     options = parser.parse_args()
     options.rounds = options.rounds or (QUICK_PAIRS if options.quick else PAIRS)
     options.seconds = options.seconds or (QUICK_SECONDS if options.quick else SECONDS)
+    options.keys = options.keys or (QUICK_MANY if options.quick else MANY)
+    if options.keys % FEW:
+        parser.error(f"--keys is to be a multiple of {FEW:,}, the keys of one range")
     return options
 
 
-def pick(nodes: int, only: str) -> list[Work]:
-    """All rows, but of one node put and get; with ``only`` those whose name has it."""
-    if not only:
-        return WORKS_OF_ONE_NODE if nodes == 1 else WORKS
-    works = [work for work in WORKS if only in f"{work.kind} {work.connections}"]
-    if not works:
-        names = ", ".join(f"{work.kind} {work.connections}" for work in WORKS)
-        raise SystemExit(f"{only!r} is in none of the rows' names: {names}")
-    return works
-
-
-def describe(options: argparse.Namespace) -> str:
+def describe(conditions: Conditions) -> list[str]:
+    """How it is measured."""
     facts = [
-        report.machine(),
-        f"{options.rounds} pairs of {options.seconds} s a row; values of 128 bytes, fsync on",
+        f"{conditions.nodes} node{'s' if conditions.nodes > 1 else ''} each on loopback, fsync on",
+        f"heartbeat {conditions.heartbeat_ms} ms, election timeout {conditions.election_ms} ms",
+        f"{conditions.rounds} pairs of runs a row, {conditions.seconds} s each",
+        f"values of 128 bytes, {FEW:,} keys unless the row says more",
+        "memory of all nodes together",
     ]
-    if options.nodes > 1:
-        where = (
-            "connections spread evenly over all nodes (a single one: at a follower)"
-            if options.spread
-            else "all connections at the leader"
-        )
+    if conditions.nodes > 1:
         facts += [
-            f"{options.nodes} nodes each on loopback, heartbeat {options.heartbeat_interval} ms,"
-            f" election timeout {options.election_timeout} ms",
-            f"{where}; watchers spread evenly over all nodes, their writer at the leader",
+            "connections spread evenly over all nodes (a single one: at a follower)"
+            if conditions.spread
+            else "all connections at the leader",
+            "watchers spread evenly over all nodes, their writer at the leader",
         ]
-    return "; ".join([*facts, "MiB: resident memory of all nodes together"])
+    return facts
 
 
-def measure_under_one_leader(side: Side, work: Work, options: argparse.Namespace) -> Run:
-    """A run in which the leader changed is told about and made again: it measured an election."""
-    for _ in range(MEASURE_ATTEMPTS):
-        leader = side.find_leader()
-        run = measure(side, work, options.seconds, options.spread)
-        if side.find_leader() == leader:
-            return run
-        print(f"{side.name}: the leader changed during {work.title}; once more", file=sys.stderr)
-    raise SystemExit(f"{side.name}: the leader changed in each of {MEASURE_ATTEMPTS} runs")
+def measure_stage(stage: Stage, conditions: Conditions) -> Iterator[Row]:
+    if stage.anew:
+        for work in stage.works:
+            yield alternate(work, conditions)
+        return
+    with clusters(conditions) as sides:
+        for side in sides:
+            fill(side, stage.keys)
+            stage.works[0].measure(side, conditions)  # once for nothing, so that all is warm
+        for work in stage.works:
+            yield alternate(work, conditions, sides)
+
+
+@contextlib.contextmanager
+def clusters(conditions: Conditions) -> Iterator[tuple[Side, Side]]:
+    with (
+        tempfile.TemporaryDirectory(prefix="kvorum-bench-") as directory,
+        both(Path(directory), conditions.nodes, conditions.heartbeat_ms, conditions.election_ms) as sides,
+    ):
+        yield sides
+
+
+def alternate(work: Work, conditions: Conditions, sides: tuple[Side, Side] | None = None) -> Row:
+    """The rounds of a work; without ``sides`` each has clusters of its own."""
+    runs: dict[str, list[Run]] = {"etcd": [], "kvorum": []}
+    for _ in range(conditions.rounds):
+        with contextlib.nullcontext(sides) if sides else clusters(conditions) as pair:
+            for side in pair:
+                runs[side.name].append(work.measure(side, conditions))
+    return Row(work.name, work.title, work.figures, runs)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The Markdown table: medians of both sides, and ratios made per pair of neighbours.
+"""The Markdown table: medians of both sides, ratios made per pair of neighbours, and the goals.
 
 Latencies are those of an answer (of a transaction of 100 puts, say), or of an event at a watcher.
 """
@@ -9,54 +9,60 @@ import os
 import platform
 import statistics
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
-from bench.load import Run, Work
+from bench.figures import Figure, Run
+from bench.goals import goal_of
 from tests.common.servers import ROOT
 
-COLUMNS = [
-    "work",
-    "connections",
-    "etcd /s",
-    "kvorum /s",
-    "ratio (spread)",
-    "etcd p50 ms",
-    "kvorum p50 ms",
-    "etcd p99 ms",
-    "kvorum p99 ms",
-    "p99 ratio (spread)",
-    "etcd MiB",
-    "kvorum MiB",
-]
+COLUMNS = ["work", "", "etcd", "kvorum", "kvorum / etcd (spread)", "goal (reach for)", ""]
+
+
+class Row(NamedTuple):
+    """What one work gave, in all its rounds: ``etcd[i]`` and ``kvorum[i]`` are neighbours."""
+
+    name: str
+    title: str
+    figures: Sequence[Figure]
+    runs: Mapping[str, Sequence[Run]]  # of each side
+
+    def medians(self, figure: Figure) -> tuple[float, float]:
+        """etcd's and kvorum's."""
+        etcd, kvorum = (
+            statistics.median(run[figure] for run in self.runs[side]) for side in ("etcd", "kvorum")
+        )
+        return etcd, kvorum
+
+    def ratios(self, figure: Figure) -> list[float]:
+        pairs = zip(self.runs["etcd"], self.runs["kvorum"], strict=True)
+        return [ours[figure] / theirs[figure] for theirs, ours in pairs]
 
 
 def heading() -> str:
     return line(COLUMNS) + "\n" + "|---" * len(COLUMNS) + "|"
 
 
-def row(work: Work, theirs: Sequence[Run], ours: Sequence[Run]) -> str:
-    def medians(field: str, style: str) -> list[str]:
-        return [
-            format(statistics.median(getattr(run, field) for run in runs), style) for runs in (theirs, ours)
-        ]
-
-    return line(
-        [
-            work.title,
-            str(work.connections),
-            *medians("per_second", ",.0f"),
-            ratios([b.per_second / a.per_second for a, b in zip(theirs, ours, strict=True)], bold=True),
-            *medians("p50_ms", ".2f"),
-            *medians("p99_ms", ".1f"),
-            ratios([b.p99_ms / a.p99_ms for a, b in zip(theirs, ours, strict=True)]),
-            *medians("resident_mib", ".0f"),
-        ]
-    )
+def lines(row: Row) -> Iterator[str]:
+    """One for each figure."""
+    for figure in row.figures:
+        ratios = row.ratios(figure)
+        goal = goal_of(row.name, figure)
+        yield line(
+            [
+                row.title,
+                figure.name,
+                *(format(median, figure.style) for median in row.medians(figure)),
+                ratio_text(ratios, bold=goal is not None),
+                str(goal or ""),
+                goal.verdict(statistics.median(ratios)) if goal else "",
+            ]
+        )
 
 
-def ratios(values: Sequence[float], bold: bool = False) -> str:
-    median = f"{statistics.median(values):.2f}×"
-    return f"{f'**{median}**' if bold else median} ({min(values):.2f}–{max(values):.2f})"
+def ratio_text(ratios: Sequence[float], bold: bool = False) -> str:
+    median = f"{statistics.median(ratios):.2f}×"
+    return f"{f'**{median}**' if bold else median} ({min(ratios):.2f}–{max(ratios):.2f})"
 
 
 def line(cells: Sequence[str]) -> str:
@@ -64,8 +70,16 @@ def line(cells: Sequence[str]) -> str:
 
 
 def machine() -> str:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT, check=False
-    ).stdout.strip()
-    system = f"{os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()}"
-    return f"{system}, commit {commit or 'unknown'}"
+    return f"{os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()}"
+
+
+def commit() -> str:
+    """Of this tree, with a + if it was changed since; the results that benchmarks write do not count."""
+    head, changed = (
+        subprocess.run(["git", *command], capture_output=True, text=True, cwd=ROOT, check=False).stdout
+        for command in (
+            ("rev-parse", "--short", "HEAD"),
+            ("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs"),
+        )
+    )
+    return (head.strip() or "unknown") + ("+" if changed.strip() else "")

@@ -1,6 +1,8 @@
--- One request of the JSON API for wrk, at random among 10,000 keys with values of 128 bytes. The
--- environment variable WORK names it: put, get, serializable, txn (100 puts). NODES, if given, is
--- a list of ports on 127.0.0.1: wrk's thread i sends to the i-th instead of to the URL.
+-- One request of the JSON API for wrk, at random among the keys that bench/filling.py made. In the
+-- environment: WORK names the request: put, get, serializable, txn (100 puts), mixed (a put in ten,
+-- else get), range (10,000 keys of one prefix); KEYS is their number, VALUE_BYTES a value's size;
+-- NODES, if given, is a list of ports on 127.0.0.1: wrk's thread i sends to the i-th instead of to
+-- the URL.
 local alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 local function base64(data)
@@ -20,30 +22,52 @@ local function base64(data)
     return table.concat(out)
 end
 
-local work = os.getenv("WORK")
-local value = base64(string.rep("v", 128))
-local bodies = {}
-local puts = {}
-for i = 1, 10000 do
-    local key = base64(string.format("bench/key%08d", i))
-    local put = '{"key":"' .. key .. '","value":"' .. value .. '"}'
-    if work == "put" then
-        bodies[i] = put
-    elseif work == "get" then
-        bodies[i] = '{"key":"' .. key .. '"}'
-    elseif work == "serializable" then
-        bodies[i] = '{"key":"' .. key .. '","serializable":true}'
-    elseif work == "txn" then
-        puts[#puts + 1] = '{"request_put":' .. put .. '}'
-        if #puts == 100 then
-            bodies[#bodies + 1] = '{"success":[' .. table.concat(puts, ",") .. ']}'
-            puts = {}
-        end
-    else
-        error("WORK is none of put, get, serializable, txn")
+-- base64 goes three bytes at a time: "bench/key", three digits, three digits, two digits.
+local prefix, threes, twos = base64("bench/key"), {}, {}
+for i = 0, 999 do threes[i] = base64(string.format("%03d", i)) end
+for i = 0, 99 do twos[i] = base64(string.format("%02d", i)) end
+
+local function key(i)
+    return prefix .. threes[math.floor(i / 100000)] .. threes[math.floor(i / 100) % 1000] .. twos[i % 100]
+end
+
+local keys = tonumber(os.getenv("KEYS"))
+local value = base64(string.rep("v", tonumber(os.getenv("VALUE_BYTES"))))
+
+local function any() return key(math.random(0, keys - 1)) end
+local function put(k) return '{"key":"' .. k .. '","value":"' .. value .. '"}' end
+
+local function one_of(bodies) return bodies[math.random(#bodies)] end
+
+local txns, ranges = {}, {}
+
+local bodies = {
+    put = function() return "/v3/kv/put", put(any()) end,
+    get = function() return "/v3/kv/range", '{"key":"' .. any() .. '"}' end,
+    serializable = function() return "/v3/kv/range", '{"key":"' .. any() .. '","serializable":true}' end,
+    txn = function() return "/v3/kv/txn", one_of(txns) end,
+    range = function() return "/v3/kv/range", one_of(ranges) end,
+}
+bodies.mixed = function()
+    if math.random(10) == 1 then return bodies.put() end
+    return bodies.get()
+end
+local body = bodies[os.getenv("WORK")] or error("WORK is none of put, get, serializable, txn, mixed, range")
+
+if body == bodies.txn then
+    for i = 0, 9900, 100 do
+        local puts = {}
+        for j = i, i + 99 do puts[#puts + 1] = '{"request_put":' .. put(key(j)) .. '}' end
+        txns[#txns + 1] = '{"success":[' .. table.concat(puts, ",") .. ']}'
+    end
+elseif body == bodies.range then
+    for i = 0, keys / 10000 - 1 do
+        local first = base64(string.format("bench/key%04d", i))
+        local last = base64(string.format("bench/key%04d", i + 1))
+        ranges[#ranges + 1] = '{"key":"' .. first .. '","range_end":"' .. last .. '"}'
     end
 end
-local paths = {put = "/v3/kv/put", get = "/v3/kv/range", serializable = "/v3/kv/range", txn = "/v3/kv/txn"}
+
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/json"
 
@@ -55,9 +79,15 @@ setup = function(thread)
     if #nodes > 0 then
         thread.addr = wrk.lookup("127.0.0.1", nodes[threads % #nodes + 1])[1]
     end
+    thread:set("number", threads)
     threads = threads + 1
 end
 
+init = function()
+    math.randomseed(os.time() + number * 1000)
+end
+
 request = function()
-    return wrk.format(nil, paths[work], nil, bodies[math.random(#bodies)])
+    local path, json = body()
+    return wrk.format(nil, path, nil, json)
 end

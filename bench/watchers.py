@@ -23,6 +23,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from bench.clusters import Side
+from bench.connection import RECEIVE_BYTES, Connection, http_request
+from bench.memory import Memory
 from tests.common.servers import Server
 
 WRITERS = 8
@@ -31,9 +34,7 @@ MARK = b'"mod_revision"'
 PREFIX = b"watched/"
 PREFIX_END = b"watched0"
 TIMED_VALUE = re.compile(rb'"value":"([A-Za-z0-9+/=]+)"')
-CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 SAMPLE = 100
-RECEIVE_BYTES = 16_384  # from 128 KiB on, malloc maps and unmaps memory for each
 START_SECONDS = 60.0
 DRAIN_SECONDS = 60.0
 
@@ -42,7 +43,7 @@ class Watched(NamedTuple):
     per_second: float
     p50_ms: float
     p99_ms: float
-    resident_mib: float
+    memory: Memory  # of all nodes, while the watchers are there
     client_cpu: float  # cores that the load generator itself used
 
 
@@ -65,17 +66,21 @@ class Events:
 
 
 class Watcher:
-    """A stream, of which only the number of events is known."""
+    """A stream, of which only the number of events is known; of one key, or of the prefix."""
 
-    def __init__(self, server: Server, timed: bool) -> None:
+    def __init__(self, server: Server, timed: bool, key: bytes | None = None) -> None:
         self.socket = socket.create_connection(("127.0.0.1", server.port))
         self.url = server.url
         self.timed = timed
         self.events = Events()
-        body = b'{"create_request":{"key":"%s","range_end":"%s"}}' % (
-            base64.b64encode(PREFIX),
-            base64.b64encode(PREFIX_END),
-        )
+        if key is not None:
+            watched = b'"key":"%s"' % base64.b64encode(key)
+        else:
+            watched = b'"key":"%s","range_end":"%s"' % (
+                base64.b64encode(PREFIX),
+                base64.b64encode(PREFIX_END),
+            )
+        body = b'{"create_request":{%s}}' % watched
         self.socket.sendall(http_request(server.port, "/v3/watch", body))
 
     def wait_until_created(self) -> None:
@@ -93,71 +98,64 @@ class Writer:
     """A connection for puts, one at a time."""
 
     def __init__(self, server: Server) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", server.port))
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.port, self.url = server.port, server.url
+        self.connection = Connection(server.port)
         self.idle = True
-        self.answer = b""
 
     def put(self, number: int) -> None:
         """A value that begins with the time."""
         value = (b"%020d" % time.monotonic_ns()).ljust(128, b"v")
         key = PREFIX + b"key%02d" % (number % 100)
         body = b'{"key":"%s","value":"%s"}' % (base64.b64encode(key), base64.b64encode(value))
-        self.socket.sendall(http_request(self.port, "/v3/kv/put", body))
+        self.connection.send("/v3/kv/put", body)
         self.idle = False
 
     def receive(self) -> None:
-        data = self.socket.recv(RECEIVE_BYTES)
-        self.answer += data
-        if not data or not self.answer.startswith(b"HTTP/1.1 200"):
-            raise SystemExit(f"{self.url} answered a put with {self.answer!r}")
-        head, _, body = self.answer.partition(b"\r\n\r\n")
-        length = CONTENT_LENGTH.search(head + b"\r\n")
-        if length is not None and len(body) == int(length[1]):
-            self.idle, self.answer = True, b""
+        try:
+            self.idle = self.connection.receive() is not None
+        except ConnectionError as error:
+            raise SystemExit(f"a put failed: {error}") from None
 
 
-def http_request(port: int, path: str, body: bytes) -> bytes:
-    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
-    return head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body
+Enough = Callable[[float, int], bool]  # whether to end, after so many seconds and puts
 
 
-def watch(
-    members: Sequence[Server], leader: Server, watchers: int, seconds: float, resident: Callable[[], float]
-) -> Watched:
+def watch(side: Side, watchers: int, enough: Enough) -> Watched:
+    members = side.members
     streams = [Watcher(members[i % len(members)], timed=i % SAMPLE == 0) for i in range(watchers)]
     for stream in streams:
         stream.wait_until_created()
-    writers = [Writer(leader) for _ in range(WRITERS)]
+    writers = [Writer(side.leader) for _ in range(WRITERS)]
     try:
-        return _load(streams, writers, seconds, resident)
+        return _load(streams, writers, enough, side.memory)
     finally:
-        for end in [writer.socket for writer in writers] + [stream.socket for stream in streams]:
+        for end in [writer.connection.socket for writer in writers] + [stream.socket for stream in streams]:
             end.close()
 
 
 def _load(
-    streams: Sequence[Watcher], writers: Sequence[Writer], seconds: float, resident: Callable[[], float]
+    streams: Sequence[Watcher], writers: Sequence[Writer], enough: Enough, memory: Callable[[], Memory]
 ) -> Watched:
     epoll = select.epoll()
     watcher_of = {stream.socket.fileno(): stream for stream in streams}
-    writer_of = {writer.socket.fileno(): writer for writer in writers}
+    writer_of = {writer.connection.fileno(): writer for writer in writers}
     for fd in (*watcher_of, *writer_of):
         epoll.register(fd, select.EPOLLIN)
     sent = delivered = 0
     latencies: list[float] = []
     cpu, start = time.process_time(), time.monotonic()
+    ended: float | None = None  # when the last put was sent
     while True:
         now = time.monotonic()
-        if now < start + seconds:
+        if ended is None and enough(now - start, sent):
+            ended = now
+        if ended is None:
             for writer in writers:
                 if writer.idle and delivered >= (sent - WINDOW + 1) * len(streams):
                     writer.put(sent)
                     sent += 1
         elif delivered >= sent * len(streams) and all(writer.idle for writer in writers):
             break
-        elif now > start + seconds + DRAIN_SECONDS:
+        elif now > ended + DRAIN_SECONDS:
             break  # the counts below will say it
         for fd, _ in epoll.poll(0.1):
             if fd in writer_of:
@@ -181,7 +179,7 @@ def _load(
             f" {wrong[0].url} sent one of them {wrong[0].events.seen}"
         )
     cuts = statistics.quantiles([1000 * latency for latency in latencies], n=100)
-    return Watched(delivered / (last - start), cuts[49], cuts[98], resident(), used)
+    return Watched(delivered / (last - start), cuts[49], cuts[98], memory(), used)
 
 
 def times(data: bytes) -> list[float]:

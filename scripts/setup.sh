@@ -31,7 +31,8 @@ kvorum_make_venv() {
     return 1
 }
 
-# kvorum_setup runtime|dev: the environment with what a server needs, or with what the tests need too.
+# kvorum_setup runtime|dev|bench: the environment with what a server needs, with what the tests need too,
+# or with what plots need (benchmarks want both dev and bench).
 kvorum_setup() {
     local wanted="$1" pins stamp python
     pins="$KVORUM_ROOT/requirements/$wanted.txt"

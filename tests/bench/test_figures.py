@@ -1,4 +1,4 @@
-"""What the benchmarks read from wrk, from streams and from lists of moments."""
+"""What the benchmarks read from wrk, from streams, from /proc and from lists of moments."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import json
 
 import pytest
 
-from bench.compare import pick
 from bench.failover import Gap, longest_gap, table
-from bench.load import WORKS, Run, parse_wrk
-from bench.report import COLUMNS, heading, row
+from bench.figures import P50, P99, PER_SECOND
+from bench.filling import transaction
+from bench.load import parse_wrk
+from bench.memory import parse_status
 from bench.watchers import Events, times
 
 WRK = """\
@@ -31,7 +32,7 @@ Transfer/sec:      2.78MB
 
 def test_wrk_is_read() -> None:
     """Rate, p50 and p99 are taken from wrk's report, in milliseconds whatever its units."""
-    assert parse_wrk(WRK) == Run(12648.43, 0.93, 1050.0)
+    assert parse_wrk(WRK) == {PER_SECOND: 12648.43, P50: 0.93, P99: 1050.0}
 
 
 @pytest.mark.parametrize(
@@ -47,6 +48,21 @@ def test_wrk_with_errors_is_refused(spoiled: str) -> None:
     """Figures of a run with a wrong or missing answer are worth nothing."""
     with pytest.raises(ValueError, match=r"200|no figures"):
         parse_wrk(spoiled)
+
+
+def test_memory_is_read() -> None:
+    """Resident and anonymous KiB come from the lines of these names, wherever they stand."""
+    status = "Name:\tkvorum\nVmRSS:\t   52344 kB\nRssAnon:\t   40112 kB\nRssFile:\t   12232 kB\n"
+    assert parse_status(status) == (52344, 40112)
+
+
+def test_keys_are_loaded_in_transactions() -> None:
+    """A transaction puts each key of its range once, with a value of the size that was asked for."""
+    puts = json.loads(transaction(range(3, 5), value_bytes=3))["success"]
+    assert puts == [
+        {"request_put": {"key": "YmVuY2gva2V5MDAwMDAwMDM=", "value": "dnZ2"}},
+        {"request_put": {"key": "YmVuY2gva2V5MDAwMDAwMDQ=", "value": "dnZ2"}},
+    ]
 
 
 def test_events_are_counted_however_the_stream_is_cut() -> None:
@@ -75,20 +91,8 @@ def test_gap_spans_the_kill() -> None:
     assert longest_gap(moments, killed_at=5.2, ended_at=7.1) == pytest.approx(1.6)
 
 
-def test_tables_are_tables() -> None:
-    """Every line has as many cells as the heading; ratios are those of neighbours."""
-    line = row(WORKS[0], [Run(100, 1, 2), Run(200, 1, 2)], [Run(300, 1, 2), Run(100, 1, 4)])
-    assert {text.count("|") for text in (*heading().splitlines(), line)} == {len(COLUMNS) + 1}
-    assert "**1.75×** (0.50–3.00)" in line
+def test_failover_is_a_table() -> None:
+    """Every line has as many cells as the heading; the last is kvorum's beside etcd's."""
     failover = table({"etcd": [Gap(1000, 2000)], "kvorum": [Gap(500, 3000)]})
     assert len({text.count("|") for text in failover.splitlines()}) == 1
     assert "**0.50×** | **0.50×** | **1.50×** | **1.50×**" in failover
-
-
-def test_rows_are_picked() -> None:
-    """--only takes rows by kind and connections; one node has its put and get rows by default."""
-    assert {work.kind for work in pick(1, "")} == {"put", "get"}
-    assert pick(3, "") == WORKS
-    assert [(work.kind, work.connections) for work in pick(3, "put 64")] == [("put", 64)]
-    with pytest.raises(SystemExit, match="none of the rows"):
-        pick(3, "nonsense")
