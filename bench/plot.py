@@ -99,6 +99,8 @@ def steady(path: Path, minutes: Sequence[Minute]) -> None:
 
 def growth(path: Path, parts: Mapping[str, Curves]) -> None:
     """A panel each: p50 of puts and gets, kvorum's solid and etcd's dashed; events with watchers."""
+    from matplotlib import ticker
+
     drawing, panels = pyplot().subplots(2, 2, figsize=(9, 6.5), layout="constrained")
     for axes, (name, part) in zip(panels.flat, PARTS.items(), strict=True):
         figures = ["events"] if name == "watchers" else ["put p50", "get p50"]
@@ -114,6 +116,7 @@ def growth(path: Path, parts: Mapping[str, Curves]) -> None:
         sizes = sorted({point.size for point in parts[name].points})
         if name != "nodes":
             axes.set_xscale("log")
+        axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
         axes.minorticks_off()
         axes.set_xticks(sizes, [short(size, 1024 if name == "values" else 1000) for size in sizes])
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")

@@ -48,9 +48,9 @@ def main() -> None:
             minutes.append(minute)
             print(report.line(cells(minute)), flush=True)
     verdicts = judge(minutes)
-    print("\n" + "\n".join(told(verdicts)))
     if options.into:
         write(options.into, facts, minutes, verdicts)
+    print("\n" + "\n".join(told(verdicts)))
     sys.exit(not all(verdict.steady for verdict in verdicts))
 
 
