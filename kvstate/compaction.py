@@ -35,26 +35,42 @@ def scrub(backend: Backend, position: bytes, compact_revision: int, limit: int) 
         batch.append(entry)
     else:
         entry = (b"", b"")
+    # First everything is looked up, then removed: a look-up after a removal has its table's memtable
+    # sorted again.
+    doomed: list[tuple[Table, bytes]] = []
+    searched: dict[int, bytes] = {}
     for place, data in batch:
-        _scrub_one(backend, place, data, compact_revision)
+        _scrub_one(backend, place, data, compact_revision, searched, doomed)
+    for table, key in doomed:
+        backend.delete(table, key)
     return entry[0] or None
 
 
-def _scrub_one(backend: Backend, place: bytes, data: bytes, compact_revision: int) -> None:
-    """Remove what the revision at ``place`` replaced, and itself if it is an outdated tombstone."""
+def _scrub_one(
+    backend: Backend,
+    place: bytes,
+    data: bytes,
+    compact_revision: int,
+    searched: dict[int, bytes],
+    doomed: list[tuple[Table, bytes]],
+) -> None:
+    """Find what the revision at ``place`` replaced, and itself if it is an outdated tombstone.
+    ``searched``: up to where each key's history was seen for earlier ones."""
     main, sub = unpack_revision(place)
     key = unpack_record(main, data).kv.key
     found = backend.get(Table.KEYS, key)
     if found is None:
         return  # the key and all its past went with a newer tombstone in this very walk
     record = unpack_key_record(found)
-    low, high = pack_history(record.key_id, 0, 0), pack_history(record.key_id, main, sub)
-    for history, _ in list(backend.scan(Table.HISTORY, low, high)):
-        backend.delete(Table.REVISIONS, pack_revision(*unpack_history(history)))
-        backend.delete(Table.HISTORY, history)
+    high = pack_history(record.key_id, main, sub)
+    low = searched.get(record.key_id) or pack_history(record.key_id, 0, 0)
+    searched[record.key_id] = high
+    for history, _ in backend.scan(Table.HISTORY, low, high):
+        doomed.append((Table.REVISIONS, pack_revision(*unpack_history(history))))
+        doomed.append((Table.HISTORY, history))
     if is_tombstone(data) and main < compact_revision:
-        backend.delete(Table.REVISIONS, place)
+        doomed.append((Table.REVISIONS, place))
         if (record.main, record.sub) == (main, sub):
-            backend.delete(Table.KEYS, key)
+            doomed.append((Table.KEYS, key))
         else:
-            backend.delete(Table.HISTORY, high)
+            doomed.append((Table.HISTORY, high))
