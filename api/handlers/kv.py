@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from api.schema import requests
-from api.schema.responses import Encoder
+from api.schema.responses import KVS_PER_PIECE, Encoder
 from api.service import Service
+from kvstate.commands import RangeResponse
 
 
 async def range_(service: Service, encoder: Encoder, body: bytes) -> bytes:
     reply = await service.range(requests.decode_range(body))
-    return encoder.range(reply, service.raft_term)
+    assert isinstance(reply.response, RangeResponse)
+    if len(reply.response.kvs) <= KVS_PER_PIECE:
+        return encoder.range(reply, service.raft_term)
+    pieces = []
+    for piece in encoder.range_in_pieces(reply, service.raft_term):
+        pieces.append(piece)
+        await service.turns.next()
+    return b"".join(pieces)
 
 
 async def put(service: Service, encoder: Encoder, body: bytes) -> bytes:
