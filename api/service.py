@@ -30,6 +30,7 @@ from kvstate.commands import (
     Txn,
 )
 from kvstate.machine import ApplyResult, StateMachine, is_read_only
+from kvstate.ranges import Sink
 from kvstate.validation import check_delete_range, check_put, check_range, check_txn
 from raft.driver import Driver
 from raft.errors import Stopped
@@ -115,18 +116,19 @@ class Service:
 
     # Keys.
 
-    async def range(self, request: Range) -> Reply:
+    async def range(self, request: Range, sink: Sink | None = None) -> Reply:
+        """A ``sink`` takes the key-values of a plain range of many keys."""
         check_range(request)
         if not request.serializable:
             self._check_not_learner()
             await self._driver.read_barrier()
         if request.range_end:
-            return await self._range_in_steps(request)
+            return await self._range_in_steps(request, sink)
         return Reply(self._machine.range(request), self._machine.revision)
 
-    async def _range_in_steps(self, request: Range) -> Reply:
+    async def _range_in_steps(self, request: Range, sink: Sink | None) -> Reply:
         """The whole answer is as of one revision, however much is written meanwhile."""
-        steps = self._machine.range_steps(request)
+        steps = self._machine.range_steps(request, sink)
         try:
             while True:
                 try:

@@ -181,13 +181,10 @@ class Backend:
             above = layer[table].page(low, high if end is None else end, limit)
             if not above:
                 continue
-            merged: dict[bytes, bytes | None] = dict(stored if entries is None else entries)
-            merged.update(above)
             if len(above) == limit:
                 end = above[-1][0] + b"\0"
-                entries = [(key, merged[key]) for key in sorted(merged) if key < end]
-            else:
-                entries = [(key, merged[key]) for key in sorted(merged)]
+            below = stored if entries is None else entries
+            entries = _merge(above, below, end) if below else above
         if end is not None and high is not None and end >= high:
             end = None
         if entries is None:
@@ -202,8 +199,9 @@ class Backend:
                 continue
             data = layer[table].data
             if data and not data.keys().isdisjoint(keys):
-                above.update((key, data[key]) for key in keys if key in data)
-                keys = [key for key in keys if key not in data]
+                picked = {key: data[key] for key in keys if key in data}
+                keys = [key for key in keys if key not in picked] if len(picked) < len(keys) else ()
+                above.update(picked)
         found = self._store.get_many(table, keys) if keys else {}
         if above:
             found.update((key, value) for key, value in above.items() if value is not None)
@@ -243,6 +241,17 @@ class Backend:
 
 def _empty() -> list[Memtable]:
     return [Memtable() for _ in Table]
+
+
+def _merge(
+    above: list[tuple[bytes, bytes | None]], below: Sequence[tuple[bytes, bytes | None]], end: bytes | None
+) -> list[tuple[bytes, bytes | None]]:
+    """Both in order up to ``end``, ``above`` winning where both have a key."""
+    merged = dict(below)
+    merged.update(above)
+    if end is None:
+        return [(key, merged[key]) for key in sorted(merged)]
+    return [(key, merged[key]) for key in sorted(merged) if key < end]
 
 
 def _overlay(

@@ -28,6 +28,7 @@ _BEHIND_POINTER = b"\x02"
 _POINTER_BYTES = CHUNK_BYTES + 1
 _NAMESPACE = struct.Struct(">Q")
 _NEXT_NAMESPACE = b"\xff" * _NAMESPACE.size  # sorts behind every namespace's content
+_FIRST_ENTRIES = 16
 _SEEK_ALL = b"\0"  # LMDB seeks no empty key
 
 
@@ -71,7 +72,11 @@ class LongKeys:
         if len(low) <= CHUNK_BYTES:
             with txn.cursor(self.database) as cursor:
                 found = cursor.set_range(low or _SEEK_ALL)
-                entries: list[tuple[bytes, bytes]] = list(islice(cursor.iternext(), limit)) if found else []
+                walk: Iterator[tuple[bytes, bytes]] = cursor.iternext() if found else iter(())
+                # Most ranges are short, and to step over their end costs as much as to stay within.
+                entries = list(islice(walk, min(limit, _FIRST_ENTRIES)))
+                if high is None or (entries and entries[-1][0] < high):
+                    entries += islice(walk, limit - len(entries))
             # Behind a pointer that is beyond ``high`` there may be keys that are not.
             if not self._has_long_keys(txn) or all(len(key) < _POINTER_BYTES for key, _ in entries):
                 if high is not None and entries and entries[-1][0] >= high:

@@ -30,7 +30,7 @@ from kvstate.compaction import scrub
 from kvstate.errors import Compacted, FutureRevision, LeaseNotFound, RequestError, StateFault
 from kvstate.hash import hash_kv, hash_state
 from kvstate.mvcc import View, Writer
-from kvstate.ranges import RangeRun
+from kvstate.ranges import PAGE_KEYS, RangeRun, Sink
 from kvstate.records import pack_revision, unpack_record, unpack_revision
 from kvstate.txn import is_read_only
 from kvstate.types import Event, EventType, KeyValue
@@ -55,10 +55,12 @@ class ApplyResult(NamedTuple):
 class StateMachine:
     """The store's state on a backend. Revision 1 is the empty store; ``compact_revision`` is -1
     until something was compacted, as in etcd. ``membership`` is kept for consensus, whose entries
-    about it may be gone from the log: opaque bytes, empty in a new store."""
+    about it may be gone from the log: opaque bytes, empty in a new store. ``page_keys`` is for tests: how
+    many keys a step of a range reads."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, page_keys: int = PAGE_KEYS) -> None:
         self._backend = backend
+        self._page_keys = page_keys
         self.revision = 1
         self.compact_revision = NEVER_COMPACTED
         self.applied = (0, 0)
@@ -166,20 +168,22 @@ class StateMachine:
     def range(self, request: Range) -> RangeResponse:
         return self.view().range(request)
 
-    def range_steps(self, request: Range) -> Generator[None, None, tuple[RangeResponse, int]]:
-        """A range in bounded steps, between which anything may happen; returns the answer and the store's
-        revision as of which it is given. A range of few keys is one step. It must be run to its end, or
-        be closed."""
+    def range_steps(
+        self, request: Range, sink: Sink | None = None
+    ) -> Generator[None, None, tuple[RangeResponse, int]]:
+        """A range of many keys in bounded steps, between which anything may happen; returns the answer
+        and the store's revision as of which it is given. A range of few keys is one step. It must be run
+        to its end, or be closed. A ``sink`` takes the key-values of a plain range."""
         while True:
             view, replaced = self.view(), self._times_replaced
-            if not request.range_end:
-                return view.range(request), view.revision
-            run = view.range_run(request)
+            run = view.range_run(request, sink, self._page_keys)
             self._ranges.append(run)
             try:
                 for _ in run.steps():
                     yield
                     if self._times_replaced != replaced:
+                        if sink is not None:
+                            sink.clear()
                         break  # what was read belongs to another state: once more, from this one
                 else:
                     return run.response, view.revision

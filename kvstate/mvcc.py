@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from kvstate.backend import Backend, Table
 from kvstate.commands import DeleteRangeResponse, PutResponse, Range, RangeResponse
 from kvstate.errors import Compacted, FutureRevision, KeyNotFound, StateFault
-from kvstate.ranges import RangeRun, answer_one, upper_bound
+from kvstate.ranges import PAGE_KEYS, RangeRun, Sink, answer_one, upper_bound
 from kvstate.records import (
     KeyRecord,
     is_tombstone,
@@ -111,8 +111,8 @@ class View:
             return run.response
         return answer_one(request, self.kv_of(request.key, self._revision_of(request)))
 
-    def range_run(self, request: Range) -> RangeRun:
-        return RangeRun(self._backend, request, self._revision_of(request))
+    def range_run(self, request: Range, sink: Sink | None = None, page_keys: int = PAGE_KEYS) -> RangeRun:
+        return RangeRun(self._backend, request, self._revision_of(request), sink, page_keys)
 
     def _revision_of(self, request: Range) -> int:
         """Where the request wants to read. Raises FutureRevision or Compacted."""

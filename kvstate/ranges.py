@@ -17,9 +17,9 @@ the run where the whole state is replaced (``StateMachine.range_steps``).
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 from kvstate.backend import Backend, Table
 from kvstate.commands import Range, RangeResponse, SortOrder, SortTarget
@@ -45,6 +45,9 @@ PAGE_KEYS = 500
 # What things cost, in units of some 0.4 µs; a step ends when it has spent as much as a page of values.
 _STEP_COST = 2500
 _KEY_COST, _VALUE_COST, _HISTORY_COST = 1, 4, 25
+_BYTES_PER_COST = 256
+_FIRST_BATCH_KEYS = 16
+_BATCH_BYTES = 256 << 10
 _SORTED_AT_ONCE = 4000
 _MERGED_PER_STEP = 1000
 
@@ -57,27 +60,46 @@ _SORT_KEYS: dict[int, Callable[[KeyValue], Any]] = {
 }
 
 
-class RangeRun:
-    """One range of many keys under way; ``response`` is there when ``steps`` is exhausted. ``page_keys``
-    is for tests, which have few keys."""
+class Sink(Protocol):
+    """Takes what a plain range finds (``is_plain``) as it is stored, for something better than KeyValues."""
 
-    def __init__(self, backend: Backend, request: Range, revision: int, page_keys: int = PAGE_KEYS) -> None:
+    def take(self, places: Sequence[bytes], records: Mapping[bytes, bytes]) -> None:
+        """The next key-values in order: REVISIONS, keyed by place."""
+
+    def clear(self) -> None:
+        """The range begins once more."""
+
+
+class RangeRun:
+    """One range of many keys under way; ``response`` is there when ``steps`` is exhausted. It has no
+    key-values if a ``sink`` took them. ``page_keys`` is for tests, which have few keys."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        request: Range,
+        revision: int,
+        sink: Sink | None = None,
+        page_keys: int = PAGE_KEYS,
+    ) -> None:
+        assert sink is None or is_plain(request)
         self._backend = backend
         self._request = request
+        self._sink = sink
         self.revision = revision
         # The last place that the range may see.
         self._horizon = pack_revision(revision, _LAST_SUB)
         self._page_keys = page_keys
         self._step_cost = _STEP_COST * page_keys // PAGE_KEYS
         self._spent = 0
+        self._batch_keys = min(_FIRST_BATCH_KEYS, page_keys)  # values may be large: first see some
         self.response: RangeResponse
 
     def steps(self) -> Iterator[None]:
         """Select at the revision, filter, sort, limit. ``count`` is of the selection, before
         filters and limit; counting never reads values. A range of few keys is one step."""
-        request, backend = self._request, self._backend
-        wanted = 0 if request.count_only else _fetch_limit(request)
-        without_values = request.keys_only and request.sort_target != SortTarget.VALUE
+        request, backend, sink = self._request, self._backend, self._sink
+        wanted = 0 if request.count_only else _fetch_limit(request, sink)
         kvs: list[KeyValue] = []
         count = taken = 0
         low: bytes | None = request.key
@@ -87,38 +109,54 @@ class RangeRun:
             self._spent += len(page) * _KEY_COST
             if page and max([record[NEWEST] for _, record in page]) > self._horizon:
                 yield from self._turn_back(page)
-            living = [record for _, record in page if not record.endswith(DEAD)]
+            living = [entry for entry in page if not entry[1].endswith(DEAD)]
             count += len(living)
             if taken < wanted:
-                found = page if len(living) == len(page) else _living(page)
-                del found[wanted - taken :]
-                taken += len(found)
-                kvs += _filter(request, self._without_values(found) if without_values else self._read(found))
+                del living[wanted - taken :]
+                taken += len(living)
+                yield from self._take(living, kvs)
             if self._spent >= self._step_cost and low is not None:
                 self._spent = 0
                 yield
         if _is_sorted(request):
             yield from self._sort(kvs)
-        more = 0 < request.limit < len(kvs)
+        more = 0 < request.limit < (len(kvs) if sink is None else count)
         if more:
             del kvs[request.limit :]
-        if request.keys_only and not without_values:
+        if request.keys_only and request.sort_target == SortTarget.VALUE:
             kvs = [kv._replace(value=b"") for kv in kvs]
         self.response = RangeResponse(kvs, more, count)
 
-    def _read(self, found: list[tuple[bytes, bytes]]) -> list[KeyValue]:
-        """The key-values that KEYS points to."""
-        self._spent += len(found) * _VALUE_COST
-        places = [record[NEWEST] for _, record in found]
-        values = self._backend.get_many(Table.REVISIONS, sorted(places))
-        if len(values) < len(places):
-            raise StateFault(f"{len(places) - len(values)} revisions are missing from the state")
-        return unpack_kvs(places, values)
+    def _take(self, living: list[tuple[bytes, bytes]], kvs: list[KeyValue]) -> Iterator[None]:
+        """Read what entries of KEYS point to; a step may end in between."""
+        request, sink = self._request, self._sink
+        if request.keys_only and request.sort_target != SortTarget.VALUE:
+            # A key's record has everything but the value.
+            self._spent += len(living) * _VALUE_COST
+            kvs += _filter(request, [unpack_key_kv(name, record) for name, record in living])
+            return
+        begin = 0
+        while begin < len(living):
+            if self._spent >= self._step_cost:
+                self._spent = 0
+                yield
+            places = [record[NEWEST] for _, record in living[begin : begin + self._batch_keys]]
+            begin += len(places)
+            records = self._read(places)
+            if sink is None:
+                kvs += _filter(request, unpack_kvs(places, records))
+            else:
+                sink.take(places, records)
 
-    def _without_values(self, found: list[tuple[bytes, bytes]]) -> list[KeyValue]:
-        """A key's record has everything but the value."""
-        self._spent += len(found) * _VALUE_COST
-        return [unpack_key_kv(name, record) for name, record in found]
+    def _read(self, places: list[bytes]) -> dict[bytes, bytes]:
+        """What stands in REVISIONS. The next batch is no larger than this one's sizes let expect."""
+        records = self._backend.get_many(Table.REVISIONS, sorted(places))
+        if len(records) < len(places):
+            raise StateFault(f"{len(places) - len(records)} revisions are missing from the state")
+        size = sum(map(len, records.values()))
+        self._spent += len(places) * _VALUE_COST + size // _BYTES_PER_COST
+        self._batch_keys = min(self._page_keys, max(1, _BATCH_BYTES * len(places) // (size + 1)))
+        return records
 
     def _turn_back(self, page: list[tuple[bytes, bytes]]) -> Iterator[None]:
         """Make of a page of KEYS what it was at the revision. It holds for good: a step may end here."""
@@ -181,23 +219,30 @@ def answer_one(request: Range, kv: KeyValue | None) -> RangeResponse:
     return RangeResponse(_filter(request, [kv._replace(value=b"") if request.keys_only else kv]), False, 1)
 
 
-def _living(page: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    return [entry for entry in page if not entry[1].endswith(DEAD)]
+def is_plain(request: Range) -> bool:
+    """Whether the answer is what is found, in the order in which it is found."""
+    return not (request.count_only or request.keys_only or _is_sorted(request) or _is_filtered(request))
 
 
-def _fetch_limit(request: Range) -> int:
-    """How many key-values must be read: the limit and one more, unless sorting or filtering
-    comes first. As in etcd, a sort target alone, without an order, does not count as sorting here."""
-    if (
-        request.limit <= 0
-        or request.sort_order != SortOrder.NONE
-        or request.min_mod_revision
+def _is_sorted(request: Range) -> bool:
+    return request.sort_order != SortOrder.NONE or request.sort_target != SortTarget.KEY
+
+
+def _is_filtered(request: Range) -> bool:
+    return bool(
+        request.min_mod_revision
         or request.max_mod_revision
         or request.min_create_revision
         or request.max_create_revision
-    ):
+    )
+
+
+def _fetch_limit(request: Range, sink: Sink | None) -> int:
+    """How many key-values must be read: the limit and one more, unless sorting or filtering
+    comes first. As in etcd, a sort target alone, without an order, does not count as sorting here."""
+    if request.limit <= 0 or request.sort_order != SortOrder.NONE or _is_filtered(request):
         return _EVERYTHING
-    return request.limit + 1
+    return request.limit + (sink is None)  # what a sink has taken cannot be dropped
 
 
 def _filter(request: Range, kvs: list[KeyValue]) -> list[KeyValue]:
@@ -210,7 +255,3 @@ def _filter(request: Range, kvs: list[KeyValue]) -> list[KeyValue]:
     if request.min_create_revision:
         kvs = [kv for kv in kvs if kv.create_revision >= request.min_create_revision]
     return kvs
-
-
-def _is_sorted(request: Range) -> bool:
-    return request.sort_order != SortOrder.NONE or request.sort_target != SortTarget.KEY

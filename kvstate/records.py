@@ -20,6 +20,10 @@ _REVISION_HEAD = struct.Struct(
 )  # create, version, lease, wall clock, lengths of key and user, kind
 # Of a revision's head, what a key-value needs.
 _KV_HEAD = struct.Struct(">QQq8xIHx")
+unpack_kv_head = _KV_HEAD.unpack_from
+"""Create revision, version, lease, and the lengths of key and user of a packed revision. Behind its first
+KV_HEAD_BYTES come key, user and value. For those who make something else of very many than KeyValues."""
+KV_HEAD_BYTES = _KV_HEAD.size
 REVISION_BYTES = _REVISION.size
 _PUT, _TOMBSTONE = 0, 1
 
