@@ -24,7 +24,7 @@ from http import HTTPStatus
 from typing import Any, cast
 
 from api.errors import kind_of
-from api.http import GRPC_JSON, JSON, Context, Routes, Unary, log_unforeseen
+from api.http import GRPC_JSON, JSON, Answer, Context, Routes, Unary, log_unforeseen
 from api.schema.responses import unary_error
 
 HEAD_BYTES_MAX = 4096
@@ -108,9 +108,10 @@ class FastLane:
         self._known[head] = known
         return known
 
-    async def answer(self, call: Unary, body: bytes) -> bytes:
+    async def answer(self, call: Unary, body: bytes) -> Answer:
         """The whole HTTP response."""
         context = self.context
+        answer: Answer
         try:
             answer = await call(context.service, context.encoder, body)
             head = self._success
@@ -118,6 +119,9 @@ class FastLane:
             log_unforeseen(error)
             answer = unary_error(error)
             head = _head(kind_of(error).status, JSON)
+        if isinstance(answer, list):
+            length = sum(map(len, answer))
+            return [b"%sDate: %s\r\nContent-Length: %d\r\n\r\n" % (head, self._date(), length), *answer]
         return b"%sDate: %s\r\nContent-Length: %d\r\n\r\n%s" % (head, self._date(), len(answer), answer)
 
     def answered(self) -> None:
@@ -228,7 +232,7 @@ class FastConnection(asyncio.Protocol):
             self._answering = task = lane.loop.create_task(answer)
             task.add_done_callback(lambda done: self._answered(None if done.cancelled() else done.result()))
 
-    def _answered(self, answer: bytes | None) -> None:
+    def _answered(self, answer: Answer | None) -> None:
         """The request was answered; None: it was cancelled."""
         self._answering = None
         self._lane.answered()
@@ -238,7 +242,10 @@ class FastConnection(asyncio.Protocol):
         if answer is None:
             transport.abort()
             return
-        transport.write(answer)
+        if isinstance(answer, list):
+            transport.writelines(answer)
+        else:
+            transport.write(answer)
         self._idle_since = self._lane.loop.time()
         if not self._has_more():
             self._buffer, self._position = b"", 0
@@ -294,8 +301,8 @@ class _Run:
 
     def __init__(
         self,
-        coroutine: Coroutine[Any, Any, bytes],
-        done: Callable[[bytes | None], None],
+        coroutine: Coroutine[Any, Any, Answer],
+        done: Callable[[Answer | None], None],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._coroutine = coroutine

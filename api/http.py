@@ -32,7 +32,9 @@ GRPC_JSON: Final = CIMultiDict(
     {**CORS, "Content-Type": "application/json", "Grpc-Metadata-Content-Type": "application/grpc"}
 )
 
-Unary = Callable[[Service, Encoder, bytes], Awaitable[bytes]]
+Answer = bytes | list[bytes]
+"""A body, or the pieces of one that is too large to be copied for nothing."""
+Unary = Callable[[Service, Encoder, bytes], Awaitable[Answer]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,8 @@ class Dispatcher:
             named_limit=self._grpc_limit,
         )
         answer = await call(context.service, context.encoder, body)
-        return web.Response(body=answer, headers=GRPC_JSON)
+        body = b"".join(answer) if isinstance(answer, list) else answer
+        return web.Response(body=body, headers=GRPC_JSON)
 
     async def _handle_other(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         routes = self._routes

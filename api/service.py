@@ -18,6 +18,7 @@ from typing import NamedTuple, Protocol
 from api.errors import MessageTooLarge, NotSupportedForLearner, RequestTooLarge
 from api.roster import Member
 from api.scrubber import Scrubber
+from api.turns import Turns
 from kvstate.codec import encode
 from kvstate.commands import (
     Command,
@@ -29,8 +30,10 @@ from kvstate.commands import (
     Txn,
 )
 from kvstate.machine import ApplyResult, StateMachine, is_read_only
+from kvstate.ranges import Sink
 from kvstate.validation import check_delete_range, check_put, check_range, check_txn
 from raft.driver import Driver
+from raft.errors import Stopped
 from watch.hub import Hub
 from watch.stream import WatchStream
 
@@ -101,6 +104,7 @@ class Service:
         self._limits = limits
         self._wall_clock_ms = wall_clock_ms
         self._user = ""  # nobody logs in yet
+        self.turns = Turns()
 
     @property
     def raft_term(self) -> int:
@@ -112,13 +116,30 @@ class Service:
 
     # Keys.
 
-    async def range(self, request: Range) -> Reply:
+    async def range(self, request: Range, sink: Sink | None = None) -> Reply:
+        """A ``sink`` takes the key-values of a plain range of many keys."""
         check_range(request)
         if not request.serializable:
             self._check_not_learner()
             await self._driver.read_barrier()
-        response = self._machine.range(request)
-        return Reply(response, self._machine.revision)
+        if request.range_end:
+            return await self._range_in_steps(request, sink)
+        return Reply(self._machine.range(request), self._machine.revision)
+
+    async def _range_in_steps(self, request: Range, sink: Sink | None) -> Reply:
+        """The whole answer is as of one revision, however much is written meanwhile."""
+        steps = self._machine.range_steps(request, sink)
+        try:
+            while True:
+                try:
+                    next(steps)
+                except StopIteration as finished:
+                    return Reply(*finished.value)
+                await self.turns.next()
+                if self._machine.is_closed:
+                    raise Stopped
+        finally:
+            steps.close()
 
     async def put(self, request: Put) -> Reply:
         check_put(request)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import enum
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Protocol
 
 ENTRY_OVERHEAD_BYTES = 100
@@ -44,6 +45,12 @@ class Store(Protocol):
     def scan(
         self, table: Table, low: bytes, high: bytes | None, reverse: bool
     ) -> Iterator[tuple[bytes, bytes]]: ...
+
+    def page(self, table: Table, low: bytes, high: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
+        """What ``scan`` finds first: ``limit`` entries, fewer only if there are no more."""
+
+    def get_many(self, table: Table, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Those of ``keys`` that are there. Quickest for keys in order."""
 
     def reserve(self, entries: int, size: int) -> None:
         """Make room for changes of this size."""
@@ -87,6 +94,14 @@ class Memtable:
             chosen.reverse()
         data = self.data
         return ((key, data[key]) for key in chosen)
+
+    def page(self, low: bytes, high: bytes | None, limit: int) -> list[tuple[bytes, bytes | None]]:
+        """What ``scan`` finds first."""
+        keys = self._keys()
+        begin = bisect_left(keys, low)
+        end = len(keys) if high is None else bisect_left(keys, high)
+        data = self.data
+        return [(key, data[key]) for key in keys[begin : min(end, begin + limit)]]
 
     def _keys(self) -> list[bytes]:
         if self._fresh:
@@ -152,6 +167,46 @@ class Backend:
                 below = _overlay(layer.scan(low, high, reverse), below, reverse)
         return ((key, value) for key, value in below if value is not None)
 
+    def page(
+        self, table: Table, low: bytes, high: bytes | None, limit: int
+    ) -> tuple[list[tuple[bytes, bytes]], bytes | None]:
+        """The first entries with low <= key < high, some ``limit`` of them, and where to go on; None
+        there means that these are all. The list is the caller's."""
+        stored = self._store.page(table, low, high, limit)
+        end = stored[-1][0] + b"\0" if len(stored) == limit else None  # complete up to here
+        entries: list[tuple[bytes, bytes | None]] | None = None  # with what lies above, if anything does
+        for layer in (self._frozen, self._active):
+            if layer is None or not layer[table].data:
+                continue
+            above = layer[table].page(low, high if end is None else end, limit)
+            if not above:
+                continue
+            if len(above) == limit:
+                end = above[-1][0] + b"\0"
+            below = stored if entries is None else entries
+            entries = _merge(above, below, end) if below else above
+        if end is not None and high is not None and end >= high:
+            end = None
+        if entries is None:
+            return stored, end
+        return [(key, value) for key, value in entries if value is not None], end
+
+    def get_many(self, table: Table, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Those of ``keys`` that are there. Quickest for keys in order."""
+        above: dict[bytes, bytes | None] = {}
+        for layer in (self._active, self._frozen):
+            if layer is None:
+                continue
+            data = layer[table].data
+            if data and not data.keys().isdisjoint(keys):
+                picked = {key: data[key] for key in keys if key in data}
+                keys = [key for key in keys if key not in picked] if len(picked) < len(keys) else ()
+                above.update(picked)
+        found = self._store.get_many(table, keys) if keys else {}
+        if above:
+            found.update((key, value) for key, value in above.items() if value is not None)
+        return found
+
     def freeze(self) -> None:
         """What was written so far becomes what ``write_frozen`` will write."""
         if self._frozen is not None:
@@ -186,6 +241,17 @@ class Backend:
 
 def _empty() -> list[Memtable]:
     return [Memtable() for _ in Table]
+
+
+def _merge(
+    above: list[tuple[bytes, bytes | None]], below: Sequence[tuple[bytes, bytes | None]], end: bytes | None
+) -> list[tuple[bytes, bytes | None]]:
+    """Both in order up to ``end``, ``above`` winning where both have a key."""
+    merged = dict(below)
+    merged.update(above)
+    if end is None:
+        return [(key, merged[key]) for key in sorted(merged)]
+    return [(key, merged[key]) for key in sorted(merged) if key < end]
 
 
 def _overlay(
@@ -236,6 +302,13 @@ class MemoryStore:
     ) -> Iterator[tuple[bytes, bytes]]:
         found = self._tables[table].scan(low, high, reverse)
         return ((key, value) for key, value in found if value is not None)
+
+    def page(self, table: Table, low: bytes, high: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
+        return list(islice(self.scan(table, low, high, reverse=False), limit))
+
+    def get_many(self, table: Table, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        data = self._tables[table].data
+        return {key: value for key in keys if (value := data.get(key)) is not None}
 
     def reserve(self, entries: int, size: int) -> None:
         pass

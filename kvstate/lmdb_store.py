@@ -18,8 +18,9 @@ import hashlib
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,16 @@ class LmdbStore:
                 if key < low:
                     return
                 yield key, value
+
+    def page(self, table: Table, low: bytes, high: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
+        if table is Table.KEYS:
+            return self._keys.page(self._reader, low, high, limit)
+        return list(islice(self._scan_forward(table, low, high), limit))
+
+    def get_many(self, table: Table, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        assert table is not Table.KEYS, "keys of any length are not looked up in one call"
+        with self._reader.cursor(self._databases[table]) as cursor:
+            return dict(cursor.getmulti(keys))
 
     def reserve(self, entries: int, size: int) -> None:
         needed = self.size_bytes + 2 * size + entries * _BYTES_PER_CHANGE + _HEADROOM_BYTES

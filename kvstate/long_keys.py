@@ -16,7 +16,10 @@ where they are met gives all keys in order. Short keys pay one comparison of len
 from __future__ import annotations
 
 import struct
+from bisect import bisect_left
 from collections.abc import Iterator
+from itertools import islice
+from operator import itemgetter
 from typing import Any
 
 CHUNK_BYTES = 480
@@ -25,6 +28,7 @@ _BEHIND_POINTER = b"\x02"
 _POINTER_BYTES = CHUNK_BYTES + 1
 _NAMESPACE = struct.Struct(">Q")
 _NEXT_NAMESPACE = b"\xff" * _NAMESPACE.size  # sorts behind every namespace's content
+_FIRST_ENTRIES = 16
 _SEEK_ALL = b"\0"  # LMDB seeks no empty key
 
 
@@ -62,6 +66,26 @@ class LongKeys:
 
     def scan(self, txn: Any, low: bytes, high: bytes | None, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
         return self._walk(txn, low, high, reverse)
+
+    def page(self, txn: Any, low: bytes, high: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
+        """What ``scan`` finds first, up to ``limit`` entries; in few steps if no key among them is long."""
+        if len(low) <= CHUNK_BYTES:
+            with txn.cursor(self.database) as cursor:
+                found = cursor.set_range(low or _SEEK_ALL)
+                walk: Iterator[tuple[bytes, bytes]] = cursor.iternext() if found else iter(())
+                # Most ranges are short, and to step over their end costs as much as to stay within.
+                entries = list(islice(walk, min(limit, _FIRST_ENTRIES)))
+                if high is None or (entries and entries[-1][0] < high):
+                    entries += islice(walk, limit - len(entries))
+            # Behind a pointer that is beyond ``high`` there may be keys that are not.
+            if not self._has_long_keys(txn) or all(len(key) < _POINTER_BYTES for key, _ in entries):
+                if high is not None and entries and entries[-1][0] >= high:
+                    del entries[bisect_left(entries, high, key=itemgetter(0)) :]
+                return entries
+        return list(islice(self.scan(txn, low, high, reverse=False), limit))
+
+    def _has_long_keys(self, txn: Any) -> bool:
+        return bool(txn.stat(self.overflow)["entries"])
 
     def _path(self, txn: Any, key: bytes, create: bool = False) -> list[bytes] | None:
         """The LMDB keys on the way to a long key: its pointers, then its own place. None if a

@@ -7,7 +7,7 @@ term are made durable in the same transaction as the data they stand for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 import msgpack
@@ -30,6 +30,7 @@ from kvstate.compaction import scrub
 from kvstate.errors import Compacted, FutureRevision, LeaseNotFound, RequestError, StateFault
 from kvstate.hash import hash_kv, hash_state
 from kvstate.mvcc import View, Writer
+from kvstate.ranges import PAGE_KEYS, RangeRun, Sink
 from kvstate.records import pack_revision, unpack_record, unpack_revision
 from kvstate.txn import is_read_only
 from kvstate.types import Event, EventType, KeyValue
@@ -54,10 +55,12 @@ class ApplyResult(NamedTuple):
 class StateMachine:
     """The store's state on a backend. Revision 1 is the empty store; ``compact_revision`` is -1
     until something was compacted, as in etcd. ``membership`` is kept for consensus, whose entries
-    about it may be gone from the log: opaque bytes, empty in a new store."""
+    about it may be gone from the log: opaque bytes, empty in a new store. ``page_keys`` is for tests: how
+    many keys a step of a range reads."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, page_keys: int = PAGE_KEYS) -> None:
         self._backend = backend
+        self._page_keys = page_keys
         self.revision = 1
         self.compact_revision = NEVER_COMPACTED
         self.applied = (0, 0)
@@ -66,6 +69,9 @@ class StateMachine:
         # Where physical compaction goes on; None when it is done.
         self._scrub_position: bytes | None = None
         self._meta_changed = False
+        self._ranges: list[RangeRun] = []  # that are under way, in steps
+        self._times_replaced = 0
+        self.is_closed = False
         self._load()
 
     # Writing.
@@ -144,8 +150,10 @@ class StateMachine:
 
     def compaction_step(self, max_revisions: int) -> bool:
         """Remove some of what was compacted; True when nothing is left to remove. No reader can
-        tell whether, or when, this was called."""
+        tell whether, or when, this was called: what a range under way still needs is not touched."""
         if self._scrub_position is not None:
+            if any(run.revision < self.compact_revision for run in self._ranges):
+                return False
             self._scrub_position = scrub(
                 self._backend, self._scrub_position, self.compact_revision, max_revisions
             )
@@ -159,6 +167,28 @@ class StateMachine:
 
     def range(self, request: Range) -> RangeResponse:
         return self.view().range(request)
+
+    def range_steps(
+        self, request: Range, sink: Sink | None = None
+    ) -> Generator[None, None, tuple[RangeResponse, int]]:
+        """A range of many keys in bounded steps, between which anything may happen; returns the answer
+        and the store's revision as of which it is given. A range of few keys is one step. It must be run
+        to its end, or be closed. A ``sink`` takes the key-values of a plain range."""
+        while True:
+            view, replaced = self.view(), self._times_replaced
+            run = view.range_run(request, sink, self._page_keys)
+            self._ranges.append(run)
+            try:
+                for _ in run.steps():
+                    yield
+                    if self._times_replaced != replaced:
+                        if sink is not None:
+                            sink.clear()
+                        break  # what was read belongs to another state: once more, from this one
+                else:
+                    return run.response, view.revision
+            finally:
+                self._ranges.remove(run)
 
     def read_txn(self, txn: Txn) -> TxnResponse:
         """Carry out a transaction that only reads."""
@@ -248,12 +278,14 @@ class StateMachine:
     def restore(self, open_store: Callable[[], Store]) -> None:
         """Go on from another, durable state: a snapshot's, opened when the old one is closed. What was not
         durable yet is forgotten."""
+        self._times_replaced += 1
         self._backend.replace(open_store)
         if self._backend.get(Table.META, META_KEY) is None:
             raise StateFault("the snapshot holds no state: expected one with its applied index")
         self._load()
 
     def close(self) -> None:
+        self.is_closed = True
         self._backend.close()
 
     def _pack_meta(self) -> bytes:

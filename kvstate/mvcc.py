@@ -6,12 +6,12 @@ the next sub-revision, and sees them itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 from kvstate.backend import Backend, Table
-from kvstate.commands import DeleteRangeResponse, PutResponse, Range, RangeResponse, SortOrder, SortTarget
+from kvstate.commands import DeleteRangeResponse, PutResponse, Range, RangeResponse
 from kvstate.errors import Compacted, FutureRevision, KeyNotFound, StateFault
+from kvstate.ranges import PAGE_KEYS, RangeRun, Sink, answer_one, upper_bound
 from kvstate.records import (
     KeyRecord,
     is_tombstone,
@@ -28,21 +28,6 @@ from kvstate.records import (
 from kvstate.types import Event, EventType, KeyValue
 
 _LAST_SUB = 0xFFFF_FFFF
-
-_SORT_KEYS: dict[int, Callable[[KeyValue], Any]] = {
-    SortTarget.KEY: lambda kv: kv.key,
-    SortTarget.VERSION: lambda kv: kv.version,
-    SortTarget.CREATE: lambda kv: kv.create_revision,
-    SortTarget.MOD: lambda kv: kv.mod_revision,
-    SortTarget.VALUE: lambda kv: kv.value,
-}
-
-
-def upper_bound(range_end: bytes) -> bytes | None:
-    """A range_end as the exclusive end of a scan: b"\\0" means there is none."""
-    return None if range_end == b"\0" else range_end
-
-
 _PUT = EventType.PUT
 _NO_PREVIOUS = PutResponse(None)
 
@@ -117,94 +102,36 @@ class View:
         if revision < self.compact_revision:
             raise Compacted(self.compact_revision)
 
-    # Range, as the API has it.
-
     def range(self, request: Range) -> RangeResponse:
-        """Select at the revision, filter, sort, limit. ``count`` is of the selection, before
-        filters and limit; counting never reads values."""
-        places = self._select(request)
-        if request.count_only:
-            return RangeResponse([], False, sum(1 for _ in places))
-        wanted = _fetch_limit(request)
-        kvs: list[KeyValue] = []
-        count = 0
-        fetch = self._fetcher(request)
-        for name, place in places:
-            count += 1
-            if count <= wanted:
-                kvs.append(fetch(name, place))
-        kvs = _filter(request, kvs)
-        _sort(request, kvs)
-        more = 0 < request.limit < len(kvs)
-        if more:
-            del kvs[request.limit :]
-        if request.keys_only and request.sort_target == SortTarget.VALUE:
-            kvs = [kv._replace(value=b"") for kv in kvs]
-        return RangeResponse(kvs, more, count)
+        """All of it at once; ``StateMachine.range_steps`` is for ranges that may be large."""
+        if request.range_end:
+            run = self.range_run(request)
+            for _ in run.steps():
+                pass
+            return run.response
+        return answer_one(request, self.kv_of(request.key, self._revision_of(request)))
 
-    def _select(self, request: Range) -> Iterator[tuple[bytes, Any]]:
-        """What the request addresses: (key, KeyRecord) at the latest revision, else (key, place)."""
+    def range_run(self, request: Range, sink: Sink | None = None, page_keys: int = PAGE_KEYS) -> RangeRun:
+        return RangeRun(self._backend, request, self._revision_of(request), sink, page_keys)
+
+    def _revision_of(self, request: Range) -> int:
+        """Where the request wants to read. Raises FutureRevision or Compacted."""
         current = self.current_revision
         revision = request.revision if request.revision > 0 else current
         self.check_revision(revision)
-        if revision == current:
-            return self.live_records(request.key, request.range_end)
-        return self.records_at(request.key, request.range_end, revision)
+        return revision
 
-    def _fetcher(self, request: Range) -> Callable[[bytes, Any], KeyValue]:
-        if request.keys_only and request.sort_target != SortTarget.VALUE:
-            return self._fetch_without_value
-        return self._fetch
-
-    def _fetch(self, name: bytes, place: Any) -> KeyValue:
-        if isinstance(place, KeyRecord):
-            return self.kv_at(place.main, place.sub)
-        return self.kv_at(*place)
-
-    def _fetch_without_value(self, name: bytes, place: Any) -> KeyValue:
-        if isinstance(place, KeyRecord):
-            # The key's record has everything but the value.
-            return KeyValue(name, place.create_revision, place.main, place.version, b"", place.lease)
-        return self.kv_at(*place)._replace(value=b"")
-
-
-def _fetch_limit(request: Range) -> int:
-    """How many key-values must be read: the limit and one more, unless sorting or filtering
-    comes first. As in etcd, a sort target alone, without an order, does not count as sorting here."""
-    everything = (1 << 63) - 1
-    if (
-        request.limit <= 0
-        or request.sort_order != SortOrder.NONE
-        or request.min_mod_revision
-        or request.max_mod_revision
-        or request.min_create_revision
-        or request.max_create_revision
-    ):
-        return everything
-    return request.limit + 1
-
-
-def _filter(request: Range, kvs: list[KeyValue]) -> list[KeyValue]:
-    if request.max_mod_revision:
-        kvs = [kv for kv in kvs if kv.mod_revision <= request.max_mod_revision]
-    if request.min_mod_revision:
-        kvs = [kv for kv in kvs if kv.mod_revision >= request.min_mod_revision]
-    if request.max_create_revision:
-        kvs = [kv for kv in kvs if kv.create_revision <= request.max_create_revision]
-    if request.min_create_revision:
-        kvs = [kv for kv in kvs if kv.create_revision >= request.min_create_revision]
-    return kvs
-
-
-def _sort(request: Range, kvs: list[KeyValue]) -> None:
-    order = request.sort_order
-    if order == SortOrder.NONE:
-        if request.sort_target == SortTarget.KEY:
-            return
-        order = SortOrder.ASCEND
-    if request.sort_target == SortTarget.KEY and order == SortOrder.ASCEND:
-        return  # they come in this order
-    kvs.sort(key=_SORT_KEYS[request.sort_target], reverse=order == SortOrder.DESCEND)
+    def kv_of(self, key: bytes, revision: int) -> KeyValue | None:
+        """What the key was at ``revision``."""
+        if revision == self.current_revision:
+            data = self._backend.get(Table.KEYS, key)
+            if data is None:
+                return None
+            _, main, sub, _, version, _ = unpack_key_fields(data)
+            return self.kv_at(main, sub) if version else None
+        for _, place in self.records_at(key, b"", revision):
+            return self.kv_at(*place)
+        return None
 
 
 class Writer(View):
