@@ -200,7 +200,7 @@ def move_leader(arguments: Arguments) -> None:
     if settings.write_out == "json":
         output.write_json(response)
     else:
-        output.write_lines([f"Leadership transferred from {_hex(leader)} to {_hex(target)}"])
+        output.write_lines([f"Leadership transferred from {leader:x} to {target:x}"])
 
 
 def _find_leader(settings: Settings) -> tuple[str, int]:
