@@ -86,9 +86,7 @@ class Memtable:
         self.data[key] = value
 
     def scan(self, low: bytes, high: bytes | None, reverse: bool) -> Iterator[tuple[bytes, bytes | None]]:
-        keys = self._keys()
-        begin = bisect_left(keys, low)
-        end = len(keys) if high is None else bisect_left(keys, high)
+        keys, begin, end = self._between(low, high)
         chosen = keys[begin:end]
         if reverse:
             chosen.reverse()
@@ -97,19 +95,19 @@ class Memtable:
 
     def page(self, low: bytes, high: bytes | None, limit: int) -> list[tuple[bytes, bytes | None]]:
         """What ``scan`` finds first."""
-        keys = self._keys()
-        begin = bisect_left(keys, low)
-        end = len(keys) if high is None else bisect_left(keys, high)
+        keys, begin, end = self._between(low, high)
         data = self.data
         return [(key, data[key]) for key in keys[begin : min(end, begin + limit)]]
 
-    def _keys(self) -> list[bytes]:
+    def _between(self, low: bytes, high: bytes | None) -> tuple[list[bytes], int, int]:
+        """All keys in order, and where in them those with low <= key < high begin and end."""
+        keys = self._sorted
         if self._fresh:
             # Sorting a sorted list with a short tail is a merge: cheap, and only when somebody scans.
-            self._sorted += self._fresh
-            self._sorted.sort()
+            keys += self._fresh
+            keys.sort()
             self._fresh = []
-        return self._sorted
+        return keys, bisect_left(keys, low), len(keys) if high is None else bisect_left(keys, high)
 
 
 class Backend:

@@ -11,9 +11,11 @@ from collections.abc import Iterator
 import google_crc32c
 
 from kvstate.backend import Backend, Table
-from kvstate.mvcc import View
+from kvstate.ranges import record_at
 from kvstate.records import (
+    DEAD,
     RevisionRecord,
+    last_place,
     pack_history,
     pack_revision,
     unpack_history,
@@ -40,7 +42,8 @@ def hash_kv(backend: Backend, revision: int, compact_revision: int) -> int:
     ``revision`` as etcd stores it. Of what is at or below the compact revision, only what is a
     key's value at ``revision`` counts; if no key has a value then, everything that is kept."""
     checksum: int = google_crc32c.value(b"key")
-    nothing_lives = not any(True for _ in View(backend, 0, 0).records_at(b"\0", b"\0", revision))
+    newest = last_place(revision)
+    nothing_lives = all(record_at(backend, now, newest).endswith(DEAD) for _, now in backend.scan(Table.KEYS))
     for place, data in backend.scan(Table.REVISIONS, high=pack_revision(revision + 1, 0)):
         main, sub = unpack_revision(place)
         if main <= compact_revision:

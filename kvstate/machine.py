@@ -221,9 +221,7 @@ class StateMachine:
         before = mod_revision - 1
         if before < self.compact_revision:
             return None
-        for _, place in self.view().records_at(key, b"", before):
-            return self.view().kv_at(*place)
-        return None
+        return self.view().kv_of(key, before)
 
     def hash(self) -> int:
         """CRC32C of the whole logical state."""

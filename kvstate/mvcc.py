@@ -10,24 +10,22 @@ from collections.abc import Iterator
 
 from kvstate.backend import Backend, Table
 from kvstate.commands import DeleteRangeResponse, PutResponse, Range, RangeResponse
-from kvstate.errors import Compacted, FutureRevision, KeyNotFound, StateFault
-from kvstate.ranges import PAGE_KEYS, RangeRun, Sink, answer_one, upper_bound
+from kvstate.errors import Compacted, FutureRevision, KeyNotFound
+from kvstate.ranges import PAGE_KEYS, RangeRun, Sink, answer_one, record_at, revision_data, upper_bound
 from kvstate.records import (
     KeyRecord,
-    is_tombstone,
+    last_place,
     pack_history,
     pack_key_record,
     pack_put,
     pack_revision,
     pack_tombstone,
-    unpack_history,
     unpack_key_fields,
     unpack_key_record,
     unpack_kv,
 )
 from kvstate.types import Event, EventType, KeyValue
 
-_LAST_SUB = 0xFFFF_FFFF
 _PUT = EventType.PUT
 _NO_PREVIOUS = PutResponse(None)
 
@@ -61,40 +59,8 @@ class View:
         records = ((name, unpack_key_record(data)) for name, data in found)
         return ((name, record) for name, record in records if record.is_live)
 
-    def records_at(
-        self, key: bytes, range_end: bytes, revision: int
-    ) -> Iterator[tuple[bytes, tuple[int, int]]]:
-        """The keys that lived at an older ``revision`` and where their value of then stands."""
-        if range_end:
-            found = self._backend.scan(Table.KEYS, key, upper_bound(range_end))
-        else:
-            data = self._backend.get(Table.KEYS, key)
-            found = iter(() if data is None else ((key, data),))
-        for name, data in found:
-            record = unpack_key_record(data)
-            if record.main <= revision:
-                if record.is_live:
-                    yield name, (record.main, record.sub)
-                continue
-            place = self._last_in_history(record.key_id, revision, _LAST_SUB)
-            if place is not None and not is_tombstone(self._revision_data(*place)):
-                yield name, place
-
-    def _last_in_history(self, key_id: int, main: int, sub: int) -> tuple[int, int] | None:
-        """The newest replaced revision of a key at or before (main, sub)."""
-        low, high = pack_history(key_id, 0, 0), pack_history(key_id, main, sub) + b"\0"
-        for entry, _ in self._backend.scan(Table.HISTORY, low, high, reverse=True):
-            return unpack_history(entry)
-        return None
-
-    def _revision_data(self, main: int, sub: int) -> bytes:
-        data = self._backend.get(Table.REVISIONS, pack_revision(main, sub))
-        if data is None:
-            raise StateFault(f"revision {main}.{sub} is missing from the state")
-        return data
-
     def kv_at(self, main: int, sub: int) -> KeyValue:
-        return unpack_kv(main, self._revision_data(main, sub))
+        return unpack_kv(main, revision_data(self._backend, pack_revision(main, sub)))
 
     def check_revision(self, revision: int) -> None:
         if revision > self.current_revision:
@@ -123,15 +89,13 @@ class View:
 
     def kv_of(self, key: bytes, revision: int) -> KeyValue | None:
         """What the key was at ``revision``."""
-        if revision == self.current_revision:
-            data = self._backend.get(Table.KEYS, key)
-            if data is None:
-                return None
-            _, main, sub, _, version, _ = unpack_key_fields(data)
-            return self.kv_at(main, sub) if version else None
-        for _, place in self.records_at(key, b"", revision):
-            return self.kv_at(*place)
-        return None
+        data = self._backend.get(Table.KEYS, key)
+        if data is None:
+            return None
+        if revision < self.current_revision:
+            data = record_at(self._backend, data, last_place(revision))
+        _, main, sub, _, version, _ = unpack_key_fields(data)
+        return self.kv_at(main, sub) if version else None
 
 
 class Writer(View):

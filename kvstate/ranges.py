@@ -30,7 +30,7 @@ from kvstate.records import (
     history_of,
     key_record_before,
     key_record_then,
-    pack_revision,
+    last_place,
     place_in_history,
     unpack_key_kv,
     unpack_kvs,
@@ -38,7 +38,6 @@ from kvstate.records import (
 )
 from kvstate.types import KeyValue
 
-_LAST_SUB = 0xFFFF_FFFF
 _EVERYTHING = (1 << 63) - 1
 
 PAGE_KEYS = 500
@@ -87,8 +86,7 @@ class RangeRun:
         self._request = request
         self._sink = sink
         self.revision = revision
-        # The last place that the range may see.
-        self._horizon = pack_revision(revision, _LAST_SUB)
+        self._horizon = last_place(revision)
         self._page_keys = page_keys
         self._step_cost = _STEP_COST * page_keys // PAGE_KEYS
         self._spent = 0
@@ -162,23 +160,11 @@ class RangeRun:
         """Make of a page of KEYS what it was at the revision. It holds for good: a step may end here."""
         for index, (name, record) in enumerate(page):
             if record[NEWEST] > self._horizon:
-                page[index] = (name, self._record_then(record))
+                page[index] = (name, record_at(self._backend, record, self._horizon))
                 self._spent += _HISTORY_COST
                 if self._spent >= self._step_cost:
                     self._spent = 0
                     yield
-
-    def _record_then(self, record: bytes) -> bytes:
-        """What KEYS said of a key at the revision, that now has the newer ``record``."""
-        low, high = history_of(record, self._horizon)
-        for entry, _ in self._backend.scan(Table.HISTORY, low, high, reverse=True):
-            place = place_in_history(entry)
-            data = self._backend.get(Table.REVISIONS, place)
-            if data is None:
-                main, sub = unpack_revision(place)
-                raise StateFault(f"revision {main}.{sub} is missing from the state")
-            return key_record_then(record, place, data)
-        return key_record_before(record)
 
     def _sort(self, kvs: list[KeyValue]) -> Iterator[None]:
         """In place. What is too much to be sorted at once is sorted in parts, which are then merged."""
@@ -203,6 +189,26 @@ class RangeRun:
                 yield
                 if 0 < request.limit < len(kvs):
                     return
+
+
+def record_at(backend: Backend, record: bytes, horizon: bytes) -> bytes:
+    """What KEYS said of a key at the revision whose last place is ``horizon``; now it says ``record``."""
+    if record[NEWEST] <= horizon:
+        return record
+    low, high = history_of(record, horizon)
+    for entry, _ in backend.scan(Table.HISTORY, low, high, reverse=True):
+        place = place_in_history(entry)
+        return key_record_then(record, place, revision_data(backend, place))
+    return key_record_before(record)
+
+
+def revision_data(backend: Backend, place: bytes) -> bytes:
+    """What stands in REVISIONS at a place that is known to be there. Raises StateFault."""
+    data = backend.get(Table.REVISIONS, place)
+    if data is None:
+        main, sub = unpack_revision(place)
+        raise StateFault(f"revision {main}.{sub} is missing from the state")
+    return data
 
 
 def upper_bound(range_end: bytes) -> bytes | None:

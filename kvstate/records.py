@@ -26,6 +26,7 @@ KV_HEAD_BYTES come key, user and value. For those who make something else of ver
 KV_HEAD_BYTES = _KV_HEAD.size
 REVISION_BYTES = _REVISION.size
 _PUT, _TOMBSTONE = 0, 1
+_LAST_SUB = 0xFFFF_FFFF
 
 
 class Revision(NamedTuple):
@@ -63,6 +64,11 @@ def pack_revision(main: int, sub: int) -> bytes:
 
 def unpack_revision(data: bytes) -> Revision:
     return Revision(*_REVISION.unpack(data))
+
+
+def last_place(main: int) -> bytes:
+    """Where a revision's sub-revisions end: what stands at or before it was there at that revision."""
+    return _REVISION.pack(main, _LAST_SUB)
 
 
 def pack_history(key_id: int, main: int, sub: int) -> bytes:
