@@ -87,7 +87,7 @@ class FastLane:
         self._all_answered: asyncio.Future[None] | None = None
         # Clients send the same few heads again and again.
         self._known: dict[bytes, tuple[Unary, int] | None] = {}
-        self._success = _head(200, GRPC_JSON)
+        self._success = response_head(200, GRPC_JSON)
         self._dated: tuple[int, bytes] = (0, b"")
 
     def __call__(self) -> FastConnection:
@@ -118,7 +118,7 @@ class FastLane:
         except Exception as error:
             log_unforeseen(error)
             answer = unary_error(error)
-            head = _head(kind_of(error).status, JSON)
+            head = response_head(kind_of(error).status, JSON)
         if isinstance(answer, list):
             length = sum(map(len, answer))
             return [b"%sDate: %s\r\nContent-Length: %d\r\n\r\n" % (head, self._date(), length), *answer]
@@ -273,10 +273,7 @@ class FastConnection(asyncio.Protocol):
             self._resume_reading()
         self._leave_lane()
         self._transport, self._buffer, self._position = None, b"", 0
-        successor = self._lane.fallback()
-        transport.set_protocol(successor)
-        successor.connection_made(transport)
-        successor.data_received(buffer)
+        hand_over(transport, self._lane.fallback(), buffer)
 
     def _leave_lane(self) -> None:
         self._lane.connections.discard(self)
@@ -323,7 +320,14 @@ class _Run:
             waiting_for.add_done_callback(self.step)
 
 
-def _head(status: int, headers: object) -> bytes:
+def hand_over(transport: asyncio.Transport, successor: asyncio.Protocol, data: bytes) -> None:
+    """From here on the connection is the successor's, which gets the bytes that nobody has answered."""
+    transport.set_protocol(successor)
+    successor.connection_made(transport)
+    successor.data_received(data)
+
+
+def response_head(status: int, headers: object) -> bytes:
     """Status line and fixed headers."""
     lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
     lines += [f"{name}: {value}" for name, value in dict(headers).items()]  # type: ignore[call-overload]

@@ -25,7 +25,7 @@ from email.utils import formatdate
 from typing import cast
 
 from api.errors import BadRequest, NotSupportedForLearner
-from api.fast_lane import HEAD_BYTES_MAX, plain_head
+from api.fast_lane import HEAD_BYTES_MAX, hand_over, plain_head, response_head
 from api.handlers.watch import carry_out
 from api.http import GRPC_JSON, Context, Routes
 from api.schema import requests
@@ -45,8 +45,7 @@ class WatchLane:
         self.context = context
         self.fallback = fallback
         self._paths = frozenset(path.encode() for path in routes.streams)
-        lines = ["HTTP/1.1 200 OK", *(f"{name}: {value}" for name, value in GRPC_JSON.items())]
-        self._head = "\r\n".join([*lines, "Transfer-Encoding: chunked", "Date: "]).encode("ascii")
+        self._head = response_head(200, GRPC_JSON) + b"Transfer-Encoding: chunked\r\nDate: "
 
     def __call__(self) -> WatchConnection:
         return WatchConnection(self)
@@ -172,10 +171,7 @@ class WatchConnection(asyncio.Protocol):
         transport, self._transport = self._transport, None
         assert transport is not None
         self._leave_stream()
-        successor = self._lane.fallback()
-        transport.set_protocol(successor)
-        successor.connection_made(transport)
-        successor.data_received(data)
+        hand_over(transport, self._lane.fallback(), data)
 
     def _leave_stream(self) -> None:
         stream, self._stream = self._stream, None

@@ -115,12 +115,11 @@ class Hub:
         """The history has jumped ahead: a snapshot took its place. Watchers that are owed a part of it
         read it from there; those that wait for a future revision go on waiting (etcd 15271, 20221)."""
         self._read = None
+        told_to, self._told_to = self._told_to, self.revision
         for interest, _ in self._interests.values():
             for feed in list(interest.feeds.values()):
                 for watcher in list(feed.sinks):
                     watcher.stream.leave_feed()
-        told_to, self._told_to = self._told_to, self.revision
-        for interest, _ in self._interests.values():
             for watcher in list(interest.synced):
                 # Up to here it has everything, even if none of that was its concern.
                 watcher.next_revision = max(watcher.next_revision, told_to + 1)
