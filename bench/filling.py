@@ -40,9 +40,13 @@ def fill(side: Side, keys: int, first: int = 0, value_bytes: int = VALUE_BYTES) 
 def transaction(numbers: range, value_bytes: int = VALUE_BYTES) -> bytes:
     value = base64.b64encode(b"v" * value_bytes)
     return b'{"success":[%s]}' % b",".join(
-        b'{"request_put":{"key":"%s","value":"%s"}}' % (base64.b64encode(key(number)), value)
-        for number in numbers
+        b'{"request_put":%s}' % put_body(key(number), value) for number in numbers
     )
+
+
+def put_body(key: bytes, encoded_value: bytes) -> bytes:
+    """A put; its value is in base64 already, since many have the same."""
+    return b'{"key":"%s","value":"%s"}' % (base64.b64encode(key), encoded_value)
 
 
 def key(number: int) -> bytes:

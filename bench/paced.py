@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bench.connection import Connection
-from bench.filling import VALUE_BYTES, key
+from bench.filling import VALUE_BYTES, key, put_body
 
 REVISION = re.compile(rb'"revision":"(\d+)"')
 PAUSE_SECONDS = 1.0  # before a connection that failed is made again
@@ -67,8 +67,9 @@ class Paced:
         self._broken: deque[tuple[float, int]] = deque()  # when to try again, and the port
         self._waiting: deque[Request] = deque()
         self._schedule = schedule
+        value = base64.b64encode(b"v" * VALUE_BYTES)
         self._bodies = {
-            "put": [put_body(number) for number in range(keys)],
+            "put": [put_body(key(number), value) for number in range(keys)],
             "get": [get_body(number) for number in range(keys)],
         }
         self._measured = Measured()
@@ -136,11 +137,6 @@ class Paced:
                 self._idle.append(Connection(port))
             except OSError:
                 self._broken.append((now + PAUSE_SECONDS, port))
-
-
-def put_body(number: int) -> bytes:
-    value = base64.b64encode(b"v" * VALUE_BYTES)
-    return b'{"key":"%s","value":"%s"}' % (base64.b64encode(key(number)), value)
 
 
 def get_body(number: int) -> bytes:

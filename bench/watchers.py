@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 from bench.clusters import Side
 from bench.connection import RECEIVE_BYTES, Connection, http_request
+from bench.filling import put_body
 from bench.memory import Memory
 from tests.common.servers import Server
 
@@ -105,8 +106,7 @@ class Writer:
         """A value that begins with the time."""
         value = (b"%020d" % time.monotonic_ns()).ljust(128, b"v")
         key = PREFIX + b"key%02d" % (number % 100)
-        body = b'{"key":"%s","value":"%s"}' % (base64.b64encode(key), base64.b64encode(value))
-        self.connection.send("/v3/kv/put", body)
+        self.connection.send("/v3/kv/put", put_body(key, base64.b64encode(value)))
         self.idle = False
 
     def receive(self) -> None:

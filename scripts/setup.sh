@@ -48,3 +48,10 @@ kvorum_setup() {
     "$KVORUM_VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e "$KVORUM_ROOT" 2> >(grep -v '^WARNING: Location' >&2) || return 1
     touch "$stamp"
 }
+
+# The load generator of the benchmarks, if it is missing and can be installed: they say so themselves if not.
+kvorum_setup_wrk() {
+    if ! command -v wrk >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq wrk; } >&2
+    fi
+}
