@@ -90,8 +90,7 @@ class Memtable:
         chosen = keys[begin:end]
         if reverse:
             chosen.reverse()
-        data = self.data
-        return ((key, data[key]) for key in chosen)
+        return zip(chosen, map(self.data.__getitem__, chosen), strict=True)
 
     def page(self, low: bytes, high: bytes | None, limit: int) -> list[tuple[bytes, bytes | None]]:
         """What ``scan`` finds first."""
@@ -163,7 +162,9 @@ class Backend:
         for layer in reversed(layers):
             if layer.data:
                 below = _overlay(layer.scan(low, high, reverse), below, reverse)
-        return ((key, value) for key, value in below if value is not None)
+        for key, value in below:
+            if value is not None:
+                yield key, value
 
     def page(
         self, table: Table, low: bytes, high: bytes | None, limit: int
@@ -298,8 +299,9 @@ class MemoryStore:
     def scan(
         self, table: Table, low: bytes, high: bytes | None, reverse: bool
     ) -> Iterator[tuple[bytes, bytes]]:
-        found = self._tables[table].scan(low, high, reverse)
-        return ((key, value) for key, value in found if value is not None)
+        for key, value in self._tables[table].scan(low, high, reverse):
+            if value is not None:
+                yield key, value
 
     def page(self, table: Table, low: bytes, high: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
         return list(islice(self.scan(table, low, high, reverse=False), limit))

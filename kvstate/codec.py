@@ -50,7 +50,22 @@ def _to_fields(op: RequestOp | Command) -> tuple[Any, ...]:
         case DeleteRange(key, range_end, prev_kv):
             return (_DELETE_RANGE, key, range_end, prev_kv)
         case Range():
-            return (_RANGE, *(getattr(op, name) for name in Range.__slots__))
+            return (
+                _RANGE,
+                op.key,
+                op.range_end,
+                op.limit,
+                op.revision,
+                op.sort_order,
+                op.sort_target,
+                op.serializable,
+                op.keys_only,
+                op.count_only,
+                op.min_mod_revision,
+                op.max_mod_revision,
+                op.min_create_revision,
+                op.max_create_revision,
+            )
         case Txn(compare, success, failure):
             compares = [(c.result, c.target, c.key, c.range_end, c.operand) for c in compare]
             return (_TXN, compares, [_to_fields(o) for o in success], [_to_fields(o) for o in failure])
@@ -63,7 +78,8 @@ def _to_fields(op: RequestOp | Command) -> tuple[Any, ...]:
 def _from_fields(fields: tuple[Any, ...]) -> Any:
     tag = fields[0]
     if tag == _PUT:
-        return Put(*fields[1:])
+        _, key, value, lease, prev_kv, ignore_value, ignore_lease = fields
+        return Put(key, value, lease, prev_kv, ignore_value, ignore_lease)
     if tag == _DELETE_RANGE:
         return DeleteRange(*fields[1:])
     if tag == _RANGE:
@@ -71,9 +87,9 @@ def _from_fields(fields: tuple[Any, ...]) -> Any:
     if tag == _TXN:
         _, compares, success, failure = fields
         return Txn(
-            tuple(Compare(*compare) for compare in compares),
-            tuple(_from_fields(op) for op in success),
-            tuple(_from_fields(op) for op in failure),
+            tuple([Compare(*compare) for compare in compares]),
+            tuple([_from_fields(op) for op in success]),
+            tuple([_from_fields(op) for op in failure]),
         )
     if tag == _COMPACT:
         return Compact(*fields[1:])

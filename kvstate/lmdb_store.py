@@ -233,8 +233,8 @@ class _Copy:
         self._error: Exception | None = None
         self._was_stopped = False
         self._inlet, self._outlet = socket.socketpair()
-        self._thread = threading.Thread(target=self._run, name="copy", daemon=True)
-        self._thread.start()
+        self._worker = threading.Thread(target=self._run, name="copy", daemon=True)
+        self._worker.start()
 
     def _run(self) -> None:
         try:
@@ -258,7 +258,7 @@ class _Copy:
                 if unsynced >= _COPY_SYNC_BYTES:
                     os.fdatasync(file.fileno())
                     unsynced = 0
-            self._thread.join()
+            self._worker.join()
             if self._was_stopped:
                 raise CopyStopped("the copy was stopped")
             if self._error is not None:
@@ -268,11 +268,11 @@ class _Copy:
 
     def stop(self) -> None:
         """From any thread, any number of times. What is complete stays so."""
-        if self._thread.is_alive():
+        if self._worker.is_alive():
             self._was_stopped = True
         with suppress(OSError):  # the other end is closed: it was over already
             self._outlet.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
+        self._worker.join()
 
     def release(self) -> None:
         self._outlet.close()

@@ -54,10 +54,13 @@ class View:
         """The living keys that a request addresses, in key order."""
         if not range_end:
             record = self.live_record(key)
-            return iter(() if record is None else ((key, record),))
-        found = self._backend.scan(Table.KEYS, key, upper_bound(range_end))
-        records = ((name, unpack_key_record(data)) for name, data in found)
-        return ((name, record) for name, record in records if record.is_live)
+            if record is not None:
+                yield key, record
+            return
+        for name, data in self._backend.scan(Table.KEYS, key, upper_bound(range_end)):
+            record = unpack_key_record(data)
+            if record.is_live:
+                yield name, record
 
     def kv_at(self, main: int, sub: int) -> KeyValue:
         return unpack_kv(main, revision_data(self._backend, pack_revision(main, sub)))

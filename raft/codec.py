@@ -64,6 +64,7 @@ _TYPES: Final = (
 """A message's tag is its place here: never reorder, only append."""
 
 _TAGS: Final = {kind: tag for tag, kind in enumerate(_TYPES)}
+_NAMES: Final = {kind: [field.name for field in fields(kind)] for kind in _TYPES}
 _ENTRY_TYPES: Final = {int(one): one for one in EntryType}
 
 
@@ -122,7 +123,7 @@ def _append_entries(m: AppendEntries, packed: dict[tuple[int, int, int], bytes])
 
 
 def _plain_fields(message: Message) -> list[Any]:
-    values = [getattr(message, name) for name in message.__slots__]
+    values = [getattr(message, name) for name in _NAMES[type(message)]]
     if isinstance(message, InstallSnapshot):
         (index, term), members = message.snapshot
         values[-1] = (index, term, membership.encode(members))
@@ -196,12 +197,20 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
-_FIELD_READERS: Final[dict[str, Callable[[Any], Any]]] = {
-    "int": _int,
-    "bool": _bool,
-    "int | None": _int_or_none,
-    "tuple[bytes, ...]": _batch,
-    "tuple[Entry, ...]": _as_it_is,  # read before, with prev_log_index
-    "SnapshotMeta": _snapshot,
-}
-_READERS: Final = [[_FIELD_READERS[str(field.type)] for field in fields(kind)] for kind in _TYPES]
+_READERS: Final[tuple[tuple[Callable[[Any], Any], ...], ...]] = (
+    (_int, _int, _int, _int, _int),  # RequestPreVote
+    (_int, _int, _int, _bool),  # RequestPreVoteResponse
+    (_int, _int, _int, _int, _int, _bool),  # RequestVote
+    (_int, _int, _int, _bool),  # RequestVoteResponse
+    (_int, _int, _int, _int, _int, _as_it_is, _int),  # AppendEntries; its entries were read before
+    (_int, _int, _int, _bool, _int, _int, _int),  # AppendEntriesResponse
+    (_int, _int, _int, _int, _int),  # Heartbeat
+    (_int, _int, _int, _int),  # HeartbeatResponse
+    (_int, _int, _int, _snapshot),  # InstallSnapshot
+    (_int, _int, _int),  # TimeoutNow
+    (_int, _int, _int, _int, _int, _batch),  # Propose
+    (_int, _int, _int, _int, _int),  # ProposeRefused
+    (_int, _int, _int, _int, _int),  # RequestReadIndex
+    (_int, _int, _int, _int, _int, _int_or_none),  # ReadIndexResponse
+)
+"""How each field of the message with this tag is read."""

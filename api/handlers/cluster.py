@@ -10,7 +10,7 @@ from api.service import Service
 async def member_list(service: Service, encoder: Encoder, body: bytes) -> bytes:
     linearizable = requests.decode_member_list(body)
     members = await service.member_list(linearizable=linearizable)
-    return encoder.member_list(members, service.raft_term)
+    return encoder.members(members, service.raft_term)
 
 
 async def member_add(service: Service, encoder: Encoder, body: bytes) -> bytes:
@@ -21,18 +21,18 @@ async def member_add(service: Service, encoder: Encoder, body: bytes) -> bytes:
 
 async def member_remove(service: Service, encoder: Encoder, body: bytes) -> bytes:
     members = await service.member_remove(requests.decode_member_id(body))
-    return encoder.member_remove(members, service.raft_term)
+    return encoder.members(members, service.raft_term)
 
 
 async def member_update(service: Service, encoder: Encoder, body: bytes) -> bytes:
     request = requests.decode_member_update(body)
     members = await service.member_update(request.id, request.peer_urls)
-    return encoder.member_update(members, service.raft_term)
+    return encoder.members(members, service.raft_term)
 
 
 async def member_promote(service: Service, encoder: Encoder, body: bytes) -> bytes:
     members = await service.member_promote(requests.decode_member_id(body))
-    return encoder.member_promote(members, service.raft_term)
+    return encoder.members(members, service.raft_term)
 
 
 UNARY = {

@@ -13,7 +13,7 @@ from kvstate.ranges import is_plain
 async def range_(service: Service, encoder: Encoder, body: bytes) -> Answer:
     request = requests.decode_range(body)
     if not request.range_end:
-        return encoder.range(await service.range(request), service.raft_term)
+        return encoder.reply(await service.range(request), service.raft_term)
     if is_plain(request):
         encoded = EncodedKvs()
         reply = await service.range(request, encoded)
@@ -31,22 +31,22 @@ async def range_(service: Service, encoder: Encoder, body: bytes) -> Answer:
 
 async def put(service: Service, encoder: Encoder, body: bytes) -> bytes:
     reply = await service.put(requests.decode_put(body))
-    return encoder.put(reply, service.raft_term)
+    return encoder.reply(reply, service.raft_term)
 
 
 async def delete_range(service: Service, encoder: Encoder, body: bytes) -> bytes:
     reply = await service.delete_range(requests.decode_delete_range(body))
-    return encoder.delete_range(reply, service.raft_term)
+    return encoder.reply(reply, service.raft_term)
 
 
 async def txn(service: Service, encoder: Encoder, body: bytes) -> bytes:
     reply = await service.txn(requests.decode_txn(body))
-    return encoder.txn(reply, service.raft_term)
+    return encoder.reply(reply, service.raft_term)
 
 
 async def compaction(service: Service, encoder: Encoder, body: bytes) -> bytes:
     reply = await service.compact(requests.decode_compaction(body))
-    return encoder.compaction(reply, service.raft_term)
+    return encoder.reply(reply, service.raft_term)
 
 
 UNARY = {

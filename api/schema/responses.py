@@ -49,13 +49,12 @@ class Encoder:
         self._encoded: dict[int, tuple[Batch, list[bytes]]] = {}
         self._encoded_bytes = 0
 
-    def put(self, reply: Reply, raft_term: int) -> bytes:
+    def reply(self, reply: Reply, raft_term: int) -> bytes:
+        """To any request for keys."""
         return self._start(reply.revision, raft_term) + _body(reply.response)
 
-    range = delete_range = compaction = txn = put
-
     def range_of(self, encoded: EncodedKvs, reply: Reply, raft_term: int) -> list[bytes]:
-        """What ``range`` says, in pieces; its key-values are ``encoded`` already."""
+        """What ``reply`` says, in pieces; its key-values are ``encoded`` already."""
         assert isinstance(reply.response, RangeResponse)
         _, more, count = reply.response
         start, tail = self._start(reply.revision, raft_term), _range_tail(more, count)
@@ -86,10 +85,8 @@ class Encoder:
         compact = _int("compact_revision", compact_revision)
         return b"".join((self._start(revision, raft_term), hash_piece, compact, b"}"))
 
-    def member_list(self, members: Iterable[Member], raft_term: int) -> bytes:
+    def members(self, members: Iterable[Member], raft_term: int) -> bytes:
         return b"".join((self._start(0, raft_term), _members(members), b"}"))
-
-    member_remove = member_update = member_promote = member_list
 
     def member_add(self, member: Member, members: Iterable[Member], raft_term: int) -> bytes:
         added = b',"member":' + _member(member)

@@ -445,7 +445,7 @@ class Consensus:
 
     def _membership_changed(self) -> None:
         """As the leader: follow whoever is new, and look anew at what a quorum is."""
-        for member in self.membership.members - self.progress.keys():
+        for member in self.membership.members.difference(self.progress):
             # Begin with the entry that makes it a member, so that it hears of it at once.
             self.progress[member] = self._new_progress(self.log.last_index)
         if self.transfer_target not in self.membership.voters:

@@ -76,10 +76,10 @@ def test_mistakes_are_named_in_gos_words(decode: Callable[[bytes], Any], body: s
 def test_responses_are_written() -> None:
     """A header without a revision, defaults left out, and nothing at all for a moved leader."""
     encoder = Encoder(cluster_id=1, member_id=7)
-    assert encoder.member_remove((FIRST, NEW), 4) == HEADER + LIST
+    assert encoder.members((FIRST, NEW), 4) == HEADER + LIST
     added = b'"member":{"ID":"9","peerURLs":["http://h:3"],"isLearner":true},'
     assert encoder.member_add(NEW, (FIRST, NEW), 4) == HEADER + added + LIST
-    assert encoder.member_remove((), 4) == HEADER[:-1] + b"}"
+    assert encoder.members((), 4) == HEADER[:-1] + b"}"
     assert encoder.move_leader() == b"{}"
 
 

@@ -60,7 +60,7 @@ class Rig:
     def at_once(self, request: Range) -> bytes:
         from api.service import Reply
 
-        return self.encoder.range(Reply(self.machine.range(request), self.machine.revision), 7)
+        return self.encoder.reply(Reply(self.machine.range(request), self.machine.revision), 7)
 
 
 def every_turn(function: Callable[[], None]) -> asyncio.Handle:
