@@ -10,10 +10,11 @@ look into the state (``kvstate``), or skip the barrier when ``serializable``.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from api.errors import MessageTooLarge, NotSupportedForLearner, RequestTooLarge
 from api.roster import Member
@@ -32,7 +33,7 @@ from kvstate.commands import (
 from kvstate.machine import ApplyResult, StateMachine, is_read_only
 from kvstate.ranges import Sink
 from kvstate.validation import check_delete_range, check_put, check_range, check_txn
-from raft.driver import Driver
+from raft.core.consensus import Consensus
 from raft.errors import Stopped
 from watch.hub import Hub
 from watch.stream import WatchStream
@@ -83,13 +84,22 @@ class MembersOfCluster(Protocol):
     async def move_leader(self, target: int) -> None: ...
 
 
+class ReplicatedLog(Protocol):
+    """``raft.driver.Driver``, as far as it matters here."""
+
+    @property
+    def core(self) -> Consensus: ...
+    def propose(self, data: bytes) -> asyncio.Future[Any]: ...
+    def read_barrier(self) -> asyncio.Future[None]: ...
+
+
 class Service:
     """Everything a client can ask of this node."""
 
     def __init__(
         self,
         machine: StateMachine,
-        driver: Driver,
+        driver: ReplicatedLog,
         hub: Hub,
         scrubber: Scrubber,
         members: MembersOfCluster,

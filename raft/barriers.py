@@ -15,13 +15,21 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from typing import Protocol
 
-from raft.core.consensus import Consensus
 from raft.core.errors import NotLeader
 from raft.core.types import ReadState
 from raft.errors import Overloaded, TimedOut
 
 Waiter = asyncio.Future[None]
+
+
+class Core(Protocol):
+    """What of ``Consensus`` matters here."""
+
+    @property
+    def last_applied(self) -> int: ...
+    def read_index(self, ctx: int) -> None: ...
 
 
 class _Round:
@@ -56,7 +64,7 @@ class ReadBarriers:
 
     def __init__(
         self,
-        core: Consensus,
+        core: Core,
         loop: asyncio.AbstractEventLoop,
         *,
         timeout: float,

@@ -130,7 +130,7 @@ def _plain_fields(message: Message) -> list[Any]:
     return values
 
 
-def _message(tag: int, *values: Any) -> Message:
+def _message(tag: Any, *values: Any) -> Message:
     if type(tag) is not int or not 0 <= tag < len(_TYPES):
         raise Malformed(f"a message has tag {tag!r}, which this program does not know")
     readers = _READERS[tag]

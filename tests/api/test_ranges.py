@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import types
 from collections.abc import Callable
 
@@ -10,13 +11,19 @@ import pytest
 
 from api.handlers.kv import range_
 from api.schema.responses import Encoder
+from api.scrubber import Scrubber
 from api.service import Limits, Service
 from api.turns import Turns
 from kvstate.backend import Backend, MemoryStore
 from kvstate.codec import encode
 from kvstate.commands import DeleteRange, Put, Range
 from kvstate.machine import StateMachine
+from raft.core.config import Config
+from raft.core.consensus import Consensus
+from raft.core.storage import MemoryStorage
+from raft.core.types import Membership
 from raft.errors import Stopped
+from watch.hub import Hub
 
 KEYS = 4000
 EVERYTHING = b'{"key":"AA==","range_end":"AA=="%b}'
@@ -25,17 +32,25 @@ EVERYTHING = b'{"key":"AA==","range_end":"AA=="%b}'
 class FakeDriver:
     """Reads need not wait."""
 
-    core = types.SimpleNamespace(current_term=7)
+    def __init__(self) -> None:
+        self.core = Consensus(Config(id=1, rng=random.Random(0)), MemoryStorage(Membership()))
+        self.core.current_term = 7
 
-    async def read_barrier(self) -> None:
-        pass
+    def propose(self, data: bytes) -> asyncio.Future[None]:
+        raise AssertionError("nothing is written")
+
+    def read_barrier(self) -> asyncio.Future[None]:
+        future = asyncio.get_running_loop().create_future()
+        future.set_result(None)
+        return future
 
 
 class Rig:
     def __init__(self) -> None:
         self.machine = StateMachine(Backend(MemoryStore()))
         members = types.SimpleNamespace(is_learner=False)
-        self.service = Service(self.machine, FakeDriver(), None, None, members, Limits(128, 1 << 20))
+        hub, scrubber = Hub(self.machine), Scrubber(self.machine, self.fail)
+        self.service = Service(self.machine, FakeDriver(), hub, scrubber, members, Limits(128, 1 << 20))
         self.encoder = Encoder(1, 2)
         for index in range(KEYS):
             # All shapes: without a value, overwritten, created again.
@@ -45,6 +60,9 @@ class Rig:
                 self.put(b"%05d" % index, b"again")
             if index % 7 == 0:
                 self.put(b"%05d" % index, b"newer")
+
+    def fail(self, error: BaseException) -> None:
+        raise AssertionError(error)
 
     def put(self, key: bytes, value: bytes) -> None:
         self.apply(Put(key, value))

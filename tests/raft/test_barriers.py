@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import cast
 
 import pytest
 
 from raft.barriers import ReadBarriers
-from raft.core.consensus import Consensus
 from raft.core.types import ReadState
 
 
@@ -25,7 +23,7 @@ class Core:
 
 def barriers(core: Core) -> ReadBarriers:
     return ReadBarriers(
-        cast(Consensus, core),
+        core,
         asyncio.get_running_loop(),
         timeout=60,
         retry_after=0,

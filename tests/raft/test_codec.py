@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import get_args, get_type_hints
 
 import msgpack
 import pytest
@@ -50,8 +50,8 @@ kinds = {
 
 def plain(kind: type[Message]) -> st.SearchStrategy[Message]:
     """A kind whose fields are numbers and booleans."""
-    hints = kind.__annotations__.values()
-    return st.builds(kind, *[st.booleans() if hint == "bool" else numbers for hint in hints])
+    hints = get_type_hints(kind).values()
+    return st.builds(kind, *[st.booleans() if hint is bool else numbers for hint in hints])
 
 
 messages = st.one_of(*(kinds[kind] if kind in kinds else plain(kind) for kind in get_args(Message)))
