@@ -5,6 +5,7 @@ Latencies are those of an answer (of a transaction of 100 puts, say), or of an e
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import statistics
@@ -70,7 +71,11 @@ def line(cells: Sequence[str]) -> str:
 
 
 def machine() -> str:
-    return f"{os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()}"
+    """And which build of kvorum runs on it."""
+    spec = importlib.util.find_spec("kvstate.machine")
+    is_compiled = spec is not None and spec.origin is not None and not spec.origin.endswith(".py")
+    build = "kvorum compiled" if is_compiled else "kvorum not compiled"
+    return f"{os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()}, {build}"
 
 
 def commit() -> str:

@@ -49,6 +49,43 @@ kvorum_setup() {
     touch "$stamp"
 }
 
+# Where the compiled build of these very sources is, or would be.
+kvorum_compiled() {
+    local sources
+    sources="$(cd "$KVORUM_ROOT" && find api kvorum kvstate raft watch -name '*.py' | sort | xargs cat setup.py requirements/compile.txt | sha256sum | cut -c1-16)"
+    echo "$KVORUM_VENV/compiled-$sources"
+}
+
+# Lets what is started from here on run the compiled build, if there is one; not what lies in the working directory.
+kvorum_use_compiled() {
+    local compiled
+    compiled="$(kvorum_compiled)"
+    [ -d "$compiled" ] || return 1
+    export PYTHONPATH="$compiled:$KVORUM_ROOT" PYTHONSAFEPATH=1
+}
+
+# kvorum_compile: makes the compiled build if there is none, and removes those of other sources.
+kvorum_compile() {
+    local compiled unfinished
+    compiled="$(kvorum_compiled)"
+    [ -d "$compiled" ] && return 0
+    if ! command -v "${CC:-cc}" >/dev/null; then
+        echo "kvorum: no C compiler found: install one (Debian: gcc), or name it with CC=/path/to/cc." >&2
+        return 1
+    fi
+    rm -rf "$KVORUM_VENV"/compiled-*
+    unfinished="$(mktemp -d "$KVORUM_VENV/compiling-XXXXXX")"
+    echo "kvorum: compiling; this takes some minutes" >&2
+    (cd "$KVORUM_ROOT" && cp -r api kvorum kvstate raft watch setup.py pyproject.toml README.md "$unfinished")
+    if ! (cd "$unfinished" && KVORUM_COMPILE=1 "$KVORUM_VENV/bin/python" setup.py build_ext --inplace >build.log 2>&1); then
+        tail -20 "$unfinished/build.log" >&2
+        rm -rf "$unfinished"
+        return 1
+    fi
+    rm -rf "$unfinished"/build "$unfinished"/build.log "$unfinished"/setup.py "$unfinished"/*.egg-info
+    mv "$unfinished" "$compiled"
+}
+
 # The load generator of the benchmarks, if it is missing and can be installed: they say so themselves if not.
 kvorum_setup_wrk() {
     if ! command -v wrk >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
