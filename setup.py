@@ -12,19 +12,18 @@ from setuptools import setup
 
 # Those that the profile of requests shows, and what they call most. What talks to aiohttp or reads
 # configuration is not worth it. All of them make one unit, in which they call each other directly.
-COMPILED = """
-    api/fast_lane api/handlers/kv api/http api/service api/turns
-    api/schema/base64_go api/schema/fields api/schema/requests api/schema/responses
-    kvstate/backend kvstate/codec kvstate/commands kvstate/compaction kvstate/errors kvstate/lmdb_store
-    kvstate/long_keys kvstate/machine kvstate/mvcc kvstate/ranges kvstate/records kvstate/txn kvstate/types
-    kvstate/validation
-    raft/barriers raft/codec raft/disks raft/driver raft/errors raft/outbox raft/outgoing raft/proposals
-    raft/core/config raft/core/consensus raft/core/election raft/core/errors raft/core/log
-    raft/core/membership raft/core/messages raft/core/progress raft/core/proposing raft/core/quorum
-    raft/core/reads raft/core/ready raft/core/replication raft/core/storage raft/core/types
-    raft/wal/record raft/wal/wal
-    watch/feed watch/history watch/hub watch/intervals watch/stream watch/watcher
-""".split()
+COMPILED = {
+    "api": "fast_lane http service turns",
+    "api/handlers": "kv",
+    "api/schema": "base64_go fields requests responses",
+    "kvstate": "backend codec commands compaction errors lmdb_store long_keys machine mvcc ranges records "
+    "txn types validation",
+    "raft": "barriers codec disks driver errors outbox outgoing proposals",
+    "raft/core": "config consensus election errors log membership messages progress proposing quorum reads "
+    "ready replication storage types",
+    "raft/wal": "record wal",
+    "watch": "feed history hub intervals stream watcher",
+}
 
 
 def extensions() -> list[object]:
@@ -32,7 +31,8 @@ def extensions() -> list[object]:
         return []
     from mypyc.build import mypycify
 
-    return list(mypycify([f"{module}.py" for module in COMPILED], opt_level="2", debug_level="0"))
+    files = [f"{package}/{name}.py" for package, names in COMPILED.items() for name in names.split()]
+    return list(mypycify(files, opt_level="2", debug_level="0"))
 
 
 setup(ext_modules=extensions())

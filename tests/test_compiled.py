@@ -1,4 +1,4 @@
-"""The compiled build can be made (to the point where the C compiler takes over): scripts/test --compiled tests it."""
+"""The compiled build can be made, up to where the C compiler takes over (the rest: ``scripts/test --compiled``)."""
 
 from __future__ import annotations
 
