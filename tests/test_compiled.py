@@ -1,4 +1,4 @@
-"""The compiled build can be made, up to where the C compiler takes over (the rest: ``scripts/test --compiled``)."""
+"""The compiled build can be made, up to where the C compiler takes over. The rest is for ``--compiled``."""
 
 from __future__ import annotations
 
