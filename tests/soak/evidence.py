@@ -68,6 +68,15 @@ class Final:
     hashes: dict[str, int] = field(default_factory=dict)  # by the kind of hash
 
 
+@dataclass(slots=True)
+class Evidence:
+    """All that the verdict on a run rests on. ``seen``: what was wrong before it was over."""
+
+    history: History
+    finals: list[Final]
+    seen: list[str]
+
+
 def judge(history: History, finals: list[Final]) -> None:
     """Everything. Raises BadHistory."""
     _check_finals(finals, 1 + len(history.events))

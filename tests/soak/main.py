@@ -26,10 +26,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.sim.history import History
 from tests.sim.model import BadHistory
 from tests.soak.cluster import Violation
-from tests.soak.evidence import Final, judge
+from tests.soak.evidence import Evidence, Final, judge
 from tests.soak.faults import CONTROL, KINDS
 from tests.soak.lab import enter, remove_leftovers, run_directory, why_no_namespaces
 from tests.soak.report import conclude
@@ -49,14 +48,14 @@ async def run_soak(run: Run) -> int:
         run.fail(str(error))
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.remove_signal_handler(number)
-    history = soak.load.history
+    evidence = Evidence(soak.load.history, finals, list(run.violations))
     took = time.monotonic()
     if not run.violations:
         try:
-            await asyncio.to_thread(judge, history, finals)
+            await asyncio.to_thread(judge, evidence.history, finals)
         except BadHistory as error:
             run.fail(str(error))
-    return conclude(run, soak, finals, time.monotonic() - took)
+    return conclude(run, soak, evidence, time.monotonic() - took)
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -84,14 +83,22 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
+def judge_again(kept: Path) -> int:
+    with kept.open("rb") as file:
+        evidence: Evidence = pickle.load(file)
+    if evidence.seen:
+        print("\n".join(evidence.seen))
+        return 1
+    history = evidence.history
+    judge(history, evidence.finals)
+    print(f"nothing is wrong with {len(history.operations)} operations, {len(history.watches)} watches")
+    return 0
+
+
 def main(arguments: Sequence[str]) -> int:
     options = parse(arguments)
     if options.judge is not None:
-        with options.judge.open("rb") as file:
-            history: History = pickle.load(file)
-        judge(history, [])
-        print(f"nothing is wrong with {len(history.operations)} operations, {len(history.watches)} watches")
-        return 0
+        return judge_again(options.judge)
     if options.lab is None:
         print(f"scripts/soak {' '.join([*arguments, '--seed', str(options.seed)])}", flush=True)
         options.no_namespaces = "--plain" if options.plain else why_no_namespaces()

@@ -8,25 +8,25 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.sim.history import History, Outcome
+from tests.sim.history import Outcome
 from tests.sim.linearizability import describe
 from tests.sim.model import tell
 from tests.sim.watches import describe_watch
-from tests.soak.evidence import Final
+from tests.soak.evidence import Evidence
 from tests.soak.run import Done, Run, Soak
 
 ACKNOWLEDGED_PER_SECOND_MIN = 8
 
 
-def conclude(run: Run, soak: Soak, finals: list[Final], judged_seconds: float) -> int:
+def conclude(run: Run, soak: Soak, evidence: Evidence, judged_seconds: float) -> int:
     """The summary, and the exit code."""
-    history = soak.load.history
+    history, finals = evidence.history, evidence.finals
     acknowledged = sum(op.outcome is Outcome.OK for op in history.operations)
     print(f"\nsoak --target {soak.target.name} --nodes {len(soak.cluster.members)} --seed {run.options.seed}")
     for name, what in _summary(run, soak, acknowledged):
         print(f"  {name:15} {what}")
     if run.violations:
-        keep(run, history)
+        keep(run, evidence)
         print(f"\n{len(run.violations)} VIOLATION(S):")
         for violation in run.violations:
             print(f"  {violation}")
@@ -38,7 +38,7 @@ def conclude(run: Run, soak: Soak, finals: list[Final], judged_seconds: float) -
         f"                  {len(finals)} nodes agree on {finals[0].hashes}: nothing is wrong"
     )
     if run.options.keep or count_tracebacks(soak):
-        keep(run, history)
+        keep(run, evidence)
         print(f"  kept            {run.directory}")
     else:
         shutil.rmtree(run.directory, ignore_errors=True)
@@ -92,9 +92,10 @@ def count_lines(log: Path, marks: Sequence[str]) -> int:
         return sum(any(mark in line for mark in marks) for line in lines)
 
 
-def keep(run: Run, history: History) -> None:
+def keep(run: Run, evidence: Evidence) -> None:
     with (run.directory / "history.pickle").open("wb") as file:
-        pickle.dump(history, file)
+        pickle.dump(evidence, file)
+    history = evidence.history
     with (run.directory / "history.txt").open("w") as text:
         for op in history.operations:
             text.write(describe(op) + "\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import pickle
 import random
 import signal
 import subprocess
@@ -15,7 +16,10 @@ from pathlib import Path
 import pytest
 
 from tests.common.servers import ROOT, free_port
+from tests.sim.history import History
+from tests.soak.evidence import Evidence
 from tests.soak.lab import NETNS, run_directory, why_no_namespaces
+from tests.soak.main import main
 from tests.soak.relay import Relay
 
 TARGET = "kvorum"
@@ -59,6 +63,15 @@ def test_a_cluster_that_forgets_is_caught(tmp_path: Path, monkeypatch: pytest.Mo
     # What is kept can be judged again.
     again = [sys.executable, "-m", "tests.soak.main", "--judge", str(kept / "history.pickle")]
     assert subprocess.run(again, cwd=ROOT, capture_output=True, check=False).returncode == 1
+
+
+def test_what_was_wrong_before_the_end_is_kept(tmp_path: Path) -> None:
+    """Two leaders, say, of whom no client heard anything wrong."""
+    kept = tmp_path / "history.pickle"
+    kept.write_bytes(pickle.dumps(Evidence(History(), [], ["two leaders in term 2"])))
+    assert main(["--judge", str(kept)]) == 1
+    kept.write_bytes(pickle.dumps(Evidence(History(), [], [])))
+    assert main(["--judge", str(kept)]) == 0
 
 
 def test_an_interrupted_run_leaves_nothing_behind() -> None:
