@@ -18,9 +18,9 @@ import enum
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Protocol
+from typing import Final, Protocol
 
-ENTRY_OVERHEAD_BYTES = 100
+ENTRY_OVERHEAD_BYTES: Final = 100
 """What a memtable entry costs beside its key and value, roughly."""
 
 
@@ -71,19 +71,14 @@ class Store(Protocol):
 
 
 class Memtable:
-    """Changes of one table since the last flush; None marks a deletion."""
+    """Changes of one table since the last flush; None marks a deletion. Nothing is ever taken out of
+    ``data``, so its keys that are not in ``_sorted`` yet are its last ones."""
 
-    __slots__ = ("_fresh", "_sorted", "data")
+    __slots__ = ("_sorted", "data")
 
     def __init__(self) -> None:
         self.data: dict[bytes, bytes | None] = {}
         self._sorted: list[bytes] = []
-        self._fresh: list[bytes] = []  # keys not yet in _sorted
-
-    def set(self, key: bytes, value: bytes | None) -> None:
-        if key not in self.data:
-            self._fresh.append(key)
-        self.data[key] = value
 
     def scan(self, low: bytes, high: bytes | None, reverse: bool) -> Iterator[tuple[bytes, bytes | None]]:
         keys, begin, end = self._between(low, high)
@@ -101,11 +96,11 @@ class Memtable:
     def _between(self, low: bytes, high: bytes | None) -> tuple[list[bytes], int, int]:
         """All keys in order, and where in them those with low <= key < high begin and end."""
         keys = self._sorted
-        if self._fresh:
+        fresh = len(self.data) - len(keys)
+        if fresh:
             # Sorting a sorted list with a short tail is a merge: cheap, and only when somebody scans.
-            keys += self._fresh
+            keys += islice(reversed(self.data), fresh)
             keys.sort()
-            self._fresh = []
         return keys, bisect_left(keys, low), len(keys) if high is None else bisect_left(keys, high)
 
 
@@ -114,10 +109,18 @@ class Backend:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._active = _empty()
         self._frozen: list[Memtable] | None = None
-        self._active_bytes = 0
         self._frozen_bytes = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        """With nothing in the active memtables."""
+        self._active = _empty()
+        self._active_bytes = 0
+        # What every put writes, without going by way of the table's number.
+        self._keys = self._active[Table.KEYS].data
+        self._revisions = self._active[Table.REVISIONS].data
+        self._history = self._active[Table.HISTORY].data
 
     @property
     def pending_bytes(self) -> int:
@@ -143,11 +146,23 @@ class Backend:
         return self._store.get(table, key)
 
     def put(self, table: Table, key: bytes, value: bytes) -> None:
-        self._active[table].set(key, value)
+        self._active[table].data[key] = value
         self._active_bytes += len(key) + len(value) + ENTRY_OVERHEAD_BYTES
 
+    def put_revision(
+        self, key: bytes, record: bytes, place: bytes, data: bytes, replaced: bytes | None
+    ) -> None:
+        """``put`` what a new revision of a key changes: its record in KEYS, what stands at the revision's
+        place in REVISIONS, and the entry in HISTORY of the revision that it ``replaced``, if it did."""
+        self._keys[key] = record
+        self._revisions[place] = data
+        self._active_bytes += len(key) + len(record) + len(place) + len(data) + 2 * ENTRY_OVERHEAD_BYTES
+        if replaced is not None:
+            self._history[replaced] = b""
+            self._active_bytes += len(replaced) + ENTRY_OVERHEAD_BYTES
+
     def delete(self, table: Table, key: bytes) -> None:
-        self._active[table].set(key, None)
+        self._active[table].data[key] = None
         self._active_bytes += len(key) + ENTRY_OVERHEAD_BYTES
 
     def scan(
@@ -210,8 +225,8 @@ class Backend:
         """What was written so far becomes what ``write_frozen`` will write."""
         if self._frozen is not None:
             raise AssertionError("a frozen memtable must be released before the next one is frozen")
-        self._frozen, self._active = self._active, _empty()
-        self._frozen_bytes, self._active_bytes = self._active_bytes, 0
+        self._frozen, self._frozen_bytes = self._active, self._active_bytes
+        self._begin()
         entries = sum(len(table.data) for table in self._frozen)
         self._store.reserve(entries, self._frozen_bytes)
 
@@ -231,8 +246,9 @@ class Backend:
         is closed before the new one is opened: both may go by the same name."""
         self._store.close()
         self._store = open_store()
-        self._active, self._frozen = _empty(), None
-        self._active_bytes = self._frozen_bytes = 0
+        self._begin()
+        self._frozen = None
+        self._frozen_bytes = 0
 
     def close(self) -> None:
         self._store.close()
@@ -290,7 +306,7 @@ class MemoryStore:
         for table, copied in zip(self._tables, other._tables, strict=True):
             for key, value in table.data.items():
                 if value is not None:
-                    copied.set(key, value)
+                    copied.data[key] = value
         return other
 
     def get(self, table: Table, key: bytes) -> bytes | None:
@@ -317,8 +333,7 @@ class MemoryStore:
         if self.fail_with is not None:
             raise self.fail_with
         for table, changed in zip(self._tables, changes, strict=True):
-            for key, value in changed.items():
-                table.set(key, value)
+            table.data.update(changed)
 
     def refresh(self) -> None:
         pass

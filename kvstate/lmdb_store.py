@@ -18,17 +18,17 @@ import hashlib
 import os
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import lmdb
 
 from kvstate.backend import Changes, Table
 from kvstate.errors import CopyStopped, StateFault
-from kvstate.long_keys import LongKeys
+from kvstate.long_keys import LongKeys, change
 
 INITIAL_MAP_BYTES = 1 << 38
 DATA_FILE, LOCK_FILE = "data.mdb", "lock.mdb"
@@ -39,6 +39,7 @@ _DATABASES = {
     Table.META: b"meta",
 }
 _LONG_KEYS = b"long-keys"
+_KEYS: Final = Table.KEYS  # looked up in its enum once
 # A change may copy a handful of pages on its way down the tree, and old ones are reused late.
 _BYTES_PER_CHANGE = 16 << 10
 _HEADROOM_BYTES = 32 << 20
@@ -87,9 +88,9 @@ class LmdbStore:
         return int(pages * self._env.stat()["psize"])
 
     def get(self, table: Table, key: bytes) -> bytes | None:
-        if table is Table.KEYS:
+        if table is _KEYS:
             return self._keys.get(self._reader, key)
-        value: bytes | None = self._reader.get(key, db=self._databases[table])
+        value: bytes | None = self._reader.get(key, None, self._databases[table])
         return value
 
     def scan(
@@ -172,18 +173,11 @@ class LmdbStore:
         free = disk.f_bavail * disk.f_frsize
         return " (No space left on device)" if free < _FULL_BYTES else ""
 
-    def _write_table(self, txn: Any, table: Table, changed: Any) -> None:
+    def _write_table(self, txn: Any, table: Table, changed: Mapping[bytes, bytes | None]) -> None:
         if table is Table.KEYS:
-            for key, value in sorted(changed.items()):
-                self._keys.set(txn, key, value)
-            return
-        database = self._databases[table]
-        put, delete = txn.put, txn.delete
-        for key, value in sorted(changed.items()):
-            if value is None:
-                delete(key, db=database)
-            else:
-                put(key, value, db=database)
+            self._keys.change(txn, changed)
+        else:
+            change(txn, self._databases[table], changed)
 
     def refresh(self) -> None:
         self._reader.abort()

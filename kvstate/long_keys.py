@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 from operator import itemgetter
 from typing import Any
@@ -42,7 +42,7 @@ class LongKeys:
     def get(self, txn: Any, key: bytes) -> bytes | None:
         value: bytes | None
         if len(key) <= CHUNK_BYTES:
-            value = txn.get(key, db=self.database)
+            value = txn.get(key, None, self.database)  # named arguments would double the time
             return value
         path = self._path(txn, key)
         if path is None:
@@ -63,6 +63,14 @@ class LongKeys:
             path = self._path(txn, key, create=True)
             assert path is not None
             txn.put(path[-1], value, db=self.overflow)
+
+    def change(self, txn: Any, changes: Mapping[bytes, bytes | None]) -> None:
+        """``set`` them all."""
+        if max(map(len, changes), default=0) <= CHUNK_BYTES:
+            change(txn, self.database, changes)
+            return
+        for key, value in changes.items():
+            self.set(txn, key, value)
 
     def scan(self, txn: Any, low: bytes, high: bytes | None, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
         return self._walk(txn, low, high, reverse)
@@ -179,6 +187,20 @@ class _Level:
         found = _seek(self.cursor, namespace, stem, low, high, reverse)
         walk = self.cursor.iterprev if reverse else self.cursor.iternext
         self.entries: Iterator[tuple[bytes, bytes]] = walk() if found else iter(())
+
+
+def change(txn: Any, database: Any, changes: Mapping[bytes, bytes | None]) -> None:
+    """Put what has a value and remove what has none. All is put in one
+    call: it lets go of the interpreter's lock and waits for it as often as many, but does less between.
+    To sort it first is not worth its time, all of which would be spent under that lock."""
+    doomed = [key for key, value in changes.items() if value is None]
+    items: Collection[tuple[bytes, bytes | None]] = changes.items()
+    if doomed:
+        items = [item for item in items if item[1] is not None]
+    with txn.cursor(database) as cursor:
+        cursor.putmulti(items)
+    for key in doomed:
+        txn.delete(key, db=database)
 
 
 def _seek(cursor: Any, namespace: bytes, stem: bytes, low: bytes, high: bytes | None, reverse: bool) -> bool:

@@ -7,8 +7,8 @@ term are made durable in the same transaction as the data they stand for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
 
 import msgpack
 
@@ -16,9 +16,9 @@ from kvstate import txn as transactions
 from kvstate.backend import Backend, Store, Table
 from kvstate.codec import decode
 from kvstate.commands import (
+    Command,
     Compact,
     CompactResponse,
-    DeleteRange,
     Put,
     Range,
     RangeResponse,
@@ -31,25 +31,54 @@ from kvstate.errors import Compacted, FutureRevision, LeaseNotFound, RequestErro
 from kvstate.hash import hash_kv, hash_state
 from kvstate.mvcc import View, Writer
 from kvstate.ranges import PAGE_KEYS, RangeRun, Sink
-from kvstate.records import pack_revision, unpack_record, unpack_revision
+from kvstate.records import pack_revision, unpack_event, unpack_revision
 from kvstate.txn import is_read_only
-from kvstate.types import Event, EventType, KeyValue
+from kvstate.types import Event, KeyValue
 
-__all__ = ["ApplyResult", "StateMachine", "is_read_only"]
+__all__ = ["ApplyResult", "Events", "StateMachine", "is_read_only"]
 
 FORMAT_VERSION = 1
 NEVER_COMPACTED = -1
 META_KEY = b"machine"
-_NOTHING: tuple[Event, ...] = ()
 
 
-class ApplyResult(NamedTuple):
-    """``revision`` is the store's after the entry; ``events`` are in order of sub-revision."""
+class Events:
+    """The events of one revision, in order of sub-revision. They are made when somebody looks, of what
+    was stored: mostly nobody watches, and to make them takes a good part of the time of a put."""
 
-    response: Response | None
-    error: RequestError | None
-    events: tuple[Event, ...]
-    revision: int
+    def __init__(self, revision: int, stored: list[bytes]) -> None:
+        self._revision = revision
+        self._stored = stored
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    def __iter__(self) -> Iterator[Event]:
+        return iter([unpack_event(self._revision, data) for data in self._stored])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Events) and tuple(self) == tuple(other)
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
+
+
+NO_EVENTS = Events(0, [])
+
+
+class ApplyResult:
+    """``revision`` is the store's after the entry."""
+
+    def __init__(
+        self, response: Response | None, error: RequestError | None, events: Events, revision: int
+    ) -> None:
+        self.response = response
+        self.error = error
+        self.events = events
+        self.revision = revision
+
+    def __repr__(self) -> str:
+        return f"ApplyResult({self.response}, {self.error!r}, {self.events}, {self.revision})"
 
 
 class StateMachine:
@@ -83,28 +112,27 @@ class StateMachine:
         """
         self._advance_to(index, term)
         if not data:
-            return ApplyResult(None, None, _NOTHING, self.revision)
+            return ApplyResult(None, None, NO_EVENTS, self.revision)
         user, wall_clock_ms, command = decode(data)
+        writer = Writer(
+            self._backend,
+            self.revision,
+            self.compact_revision,
+            self._next_key_id,
+            user.encode(),
+            wall_clock_ms,
+        )
         try:
-            if isinstance(command, Compact):
-                self._compact(command.revision)
-                return ApplyResult(CompactResponse(), None, _NOTHING, self.revision)
-            writer = Writer(
-                self._backend,
-                self.revision,
-                self.compact_revision,
-                self._next_key_id,
-                user.encode(),
-                wall_clock_ms,
-            )
             response = self._execute(command, writer)
         except RequestError as error:
-            if not isinstance(command, Compact) and writer.events:
+            if writer.changes:
                 raise StateFault(f"a refused command had begun to change the state: {error}") from error
-            return ApplyResult(None, error, _NOTHING, self.revision)
-        self.revision = writer.current_revision
+            return ApplyResult(None, error, NO_EVENTS, self.revision)
+        if not writer.changes:
+            return ApplyResult(response, None, NO_EVENTS, self.revision)
+        self.revision += 1
         self._next_key_id = writer.next_key_id
-        return ApplyResult(response, None, tuple(writer.events), self.revision)
+        return ApplyResult(response, None, Events(self.revision, writer.changes), self.revision)
 
     def apply_membership(self, index: int, term: int, membership: bytes) -> None:
         """Apply an entry of consensus's own: from here on the membership is this one."""
@@ -116,21 +144,17 @@ class StateMachine:
             raise StateFault(f"entry {index} cannot follow entry {self.applied[0]}")
         self.applied = (index, term)
 
-    def _execute(self, command: Put | DeleteRange | Txn, writer: Writer) -> Response:
+    def _execute(self, command: Command, writer: Writer) -> Response:
         if isinstance(command, Put):
             if command.lease:
                 raise LeaseNotFound  # there are no leases yet
-            return writer.put(
-                command.key,
-                command.value,
-                command.lease,
-                command.prev_kv,
-                command.ignore_value,
-                command.ignore_lease,
-            )
-        if isinstance(command, DeleteRange):
-            return writer.delete_range(command.key, command.range_end, command.prev_kv)
-        return transactions.write(transactions.plan(command, writer), writer)
+            return writer.put(command)
+        if isinstance(command, Txn):
+            return transactions.write(transactions.plan(command, writer), writer)
+        if isinstance(command, Compact):
+            self._compact(command.revision)
+            return CompactResponse()
+        return writer.delete_range(command.key, command.range_end, command.prev_kv)
 
     def _compact(self, revision: int) -> None:
         if revision <= self.compact_revision:
@@ -211,9 +235,7 @@ class StateMachine:
                     break
                 revisions.append((main, []))
             size += len(data)
-            record = unpack_record(main, data)
-            kind = EventType.DELETE if record.is_tombstone else EventType.PUT
-            revisions[-1][1].append(Event(kind, record.kv))
+            revisions[-1][1].append(unpack_event(main, data))
         return [(main, tuple(events)) for main, events in revisions]
 
     def previous(self, key: bytes, mod_revision: int) -> KeyValue | None:

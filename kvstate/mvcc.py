@@ -7,26 +7,30 @@ the next sub-revision, and sees them itself.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from kvstate.backend import Backend, Table
-from kvstate.commands import DeleteRangeResponse, PutResponse, Range, RangeResponse
+from kvstate.commands import DeleteRangeResponse, Put, PutResponse, Range, RangeResponse
 from kvstate.errors import Compacted, FutureRevision, KeyNotFound
 from kvstate.ranges import PAGE_KEYS, RangeRun, Sink, answer_one, record_at, revision_data, upper_bound
 from kvstate.records import (
+    DEAD,
+    NEWEST_BEGIN,
+    NEWEST_END,
     KeyRecord,
+    history_entry,
     last_place,
+    pack_change,
     pack_history,
-    pack_key_record,
-    pack_put,
     pack_revision,
-    pack_tombstone,
-    unpack_key_fields,
     unpack_key_record,
-    unpack_kv,
+    unpack_kv_at,
+    unpack_lineage,
 )
-from kvstate.types import Event, EventType, KeyValue
+from kvstate.types import KeyValue
 
-_PUT = EventType.PUT
+# To look a member up in its enum takes longer than to look a key up in a table.
+_KEYS: Final = Table.KEYS
 _NO_PREVIOUS = PutResponse(None)
 
 
@@ -44,7 +48,7 @@ class View:
         return self.revision
 
     def live_record(self, key: bytes) -> KeyRecord | None:
-        data = self._backend.get(Table.KEYS, key)
+        data = self._backend.get(_KEYS, key)
         if data is None:
             return None
         record = unpack_key_record(data)
@@ -63,7 +67,8 @@ class View:
                 yield name, record
 
     def kv_at(self, main: int, sub: int) -> KeyValue:
-        return unpack_kv(main, revision_data(self._backend, pack_revision(main, sub)))
+        place = pack_revision(main, sub)
+        return unpack_kv_at(place, revision_data(self._backend, place))
 
     def check_revision(self, revision: int) -> None:
         if revision > self.current_revision:
@@ -92,13 +97,19 @@ class View:
 
     def kv_of(self, key: bytes, revision: int) -> KeyValue | None:
         """What the key was at ``revision``."""
-        data = self._backend.get(Table.KEYS, key)
-        if data is None:
+        record = self._backend.get(_KEYS, key)
+        if record is None:
             return None
         if revision < self.current_revision:
-            data = record_at(self._backend, data, last_place(revision))
-        _, main, sub, _, version, _ = unpack_key_fields(data)
-        return self.kv_at(main, sub) if version else None
+            record = record_at(self._backend, record, last_place(revision))
+        return self._kv_of_record(record)
+
+    def _kv_of_record(self, record: bytes) -> KeyValue | None:
+        """What a key is that has this packed KeyRecord."""
+        if record.endswith(DEAD):
+            return None
+        place = record[NEWEST_BEGIN:NEWEST_END]
+        return unpack_kv_at(place, revision_data(self._backend, place))
 
 
 class Writer(View):
@@ -114,58 +125,69 @@ class Writer(View):
         user: bytes,
         wall_clock_ms: int,
     ) -> None:
-        super().__init__(backend, revision, compact_revision)
+        # As View does; to call its __init__ takes longer.
+        self._backend = backend
+        self.revision = revision
+        self.compact_revision = compact_revision
         self.next_key_id = next_key_id
-        self.events: list[Event] = []
+        self.changes: list[bytes] = []  # what was written to REVISIONS, in order
         self._user = user
         self._wall_clock_ms = wall_clock_ms
 
     @property
     def current_revision(self) -> int:
-        return self.revision + 1 if self.events else self.revision
+        return self.revision + 1 if self.changes else self.revision
 
-    def put(
-        self, key: bytes, value: bytes, lease: int, prev_kv: bool, ignore_value: bool, ignore_lease: bool
-    ) -> PutResponse:
+    def put(self, op: Put) -> PutResponse:
         """Raises KeyNotFound, before any change, where something is to be kept of a key that is not."""
-        backend, main, sub = self._backend, self.revision + 1, len(self.events)
-        data = backend.get(Table.KEYS, key)
-        previous = None
-        if data is None:
-            key_id, create, version = self.next_key_id, main, 1
-            if ignore_value or ignore_lease:
-                raise KeyNotFound
-            self.next_key_id += 1
-        else:
-            key_id, old_main, old_sub, create, version, old_lease = unpack_key_fields(data)
-            if ignore_value or ignore_lease or prev_kv:
-                if version:
-                    previous = self.kv_at(old_main, old_sub)
-                elif ignore_value or ignore_lease:
+        key, value, lease, previous = op.key, op.value, op.lease, None
+        record = self._backend.get(_KEYS, key)
+        if op.prev_kv or op.ignore_value or op.ignore_lease:
+            previous = None if record is None else self._kv_of_record(record)
+            if op.ignore_value or op.ignore_lease:
+                if previous is None:
                     raise KeyNotFound
-            if ignore_value and previous is not None:
-                value = previous.value
-            if ignore_lease:
-                lease = old_lease
-            if not version:
-                create = main
-            version += 1
-            backend.put(Table.HISTORY, pack_history(key_id, old_main, old_sub), b"")
-        kv = KeyValue(key, create, main, version, value, lease)
-        backend.put(Table.REVISIONS, pack_revision(main, sub), pack_put(kv, self._user, self._wall_clock_ms))
-        backend.put(Table.KEYS, key, pack_key_record(key_id, main, sub, create, version, lease))
-        self.events.append(Event(_PUT, kv))
-        return PutResponse(previous) if prev_kv else _NO_PREVIOUS
+                value = previous.value if op.ignore_value else value
+                lease = previous.lease if op.ignore_lease else lease
+        if record is None:
+            key_id = self.next_key_id
+            self.next_key_id = key_id + 1
+            self._write(key_id, self.revision + 1, 1, lease, key, value, None)
+        else:
+            key_id, create, version = unpack_lineage(record)
+            create = create or self.revision + 1  # a deleted key begins anew
+            self._write(key_id, create, version + 1, lease, key, value, history_entry(record))
+        return PutResponse(previous) if op.prev_kv else _NO_PREVIOUS
 
     def delete_range(self, key: bytes, range_end: bytes, prev_kv: bool) -> DeleteRangeResponse:
-        backend, main = self._backend, self.revision + 1
         doomed = list(self.live_records(key, range_end))
         prev_kvs = [self.kv_at(record.main, record.sub) for _, record in doomed] if prev_kv else []
         for name, record in doomed:
-            sub = len(self.events)
-            backend.put(Table.HISTORY, pack_history(record.key_id, record.main, record.sub), b"")
-            tombstone = pack_tombstone(name, self._user, self._wall_clock_ms)
-            backend.put(Table.REVISIONS, pack_revision(main, sub), tombstone)
-            backend.put(Table.KEYS, name, pack_key_record(record.key_id, main, sub, 0, 0, 0))
-            self.events.append(Event(EventType.DELETE, KeyValue(name, 0, main, 0, b"", 0)))
+            replaced = pack_history(record.key_id, record.main, record.sub)
+            self._write(record.key_id, 0, 0, 0, name, b"", replaced)
         return DeleteRangeResponse(len(doomed), prev_kvs)
+
+    def _write(
+        self,
+        key_id: int,
+        create: int,
+        version: int,
+        lease: int,
+        key: bytes,
+        value: bytes,
+        replaced: bytes | None,
+    ) -> None:
+        record, place, data = pack_change(
+            key_id,
+            self.revision + 1,
+            len(self.changes),
+            create,
+            version,
+            lease,
+            self._user,
+            self._wall_clock_ms,
+            key,
+            value,
+        )
+        self._backend.put_revision(key, record, place, data, replaced)
+        self.changes.append(data)

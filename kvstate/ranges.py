@@ -19,14 +19,15 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from kvstate.backend import Backend, Table
 from kvstate.commands import Range, RangeResponse, SortOrder, SortTarget
 from kvstate.errors import StateFault
 from kvstate.records import (
     DEAD,
-    NEWEST,
+    NEWEST_BEGIN,
+    NEWEST_END,
     history_of,
     key_record_before,
     key_record_then,
@@ -39,6 +40,7 @@ from kvstate.records import (
 from kvstate.types import KeyValue
 
 _EVERYTHING = (1 << 63) - 1
+_REVISIONS: Final = Table.REVISIONS  # looked up in its enum once
 
 PAGE_KEYS = 500
 # What things cost, in units of some 0.4 µs; a step ends when it has spent as much as a page of values.
@@ -105,7 +107,7 @@ class RangeRun:
         while low is not None:
             page, low = backend.page(Table.KEYS, low, high, self._page_keys)
             self._spent += len(page) * _KEY_COST
-            if page and max([record[NEWEST] for _, record in page]) > self._horizon:
+            if page and max([record[NEWEST_BEGIN:NEWEST_END] for _, record in page]) > self._horizon:
                 yield from self._turn_back(page)
             living = [entry for entry in page if not entry[1].endswith(DEAD)]
             count += len(living)
@@ -138,7 +140,9 @@ class RangeRun:
             if self._spent >= self._step_cost:
                 self._spent = 0
                 yield
-            places = [record[NEWEST] for _, record in living[begin : begin + self._batch_keys]]
+            places = [
+                record[NEWEST_BEGIN:NEWEST_END] for _, record in living[begin : begin + self._batch_keys]
+            ]
             begin += len(places)
             records = self._read(places)
             if sink is None:
@@ -159,7 +163,7 @@ class RangeRun:
     def _turn_back(self, page: list[tuple[bytes, bytes]]) -> Iterator[None]:
         """Make of a page of KEYS what it was at the revision. It holds for good: a step may end here."""
         for index, (name, record) in enumerate(page):
-            if record[NEWEST] > self._horizon:
+            if record[NEWEST_BEGIN:NEWEST_END] > self._horizon:
                 page[index] = (name, record_at(self._backend, record, self._horizon))
                 self._spent += _HISTORY_COST
                 if self._spent >= self._step_cost:
@@ -193,7 +197,7 @@ class RangeRun:
 
 def record_at(backend: Backend, record: bytes, horizon: bytes) -> bytes:
     """What KEYS said of a key at the revision whose last place is ``horizon``; now it says ``record``."""
-    if record[NEWEST] <= horizon:
+    if record[NEWEST_BEGIN:NEWEST_END] <= horizon:
         return record
     low, high = history_of(record, horizon)
     for entry, _ in backend.scan(Table.HISTORY, low, high, reverse=True):
@@ -204,7 +208,7 @@ def record_at(backend: Backend, record: bytes, horizon: bytes) -> bytes:
 
 def revision_data(backend: Backend, place: bytes) -> bytes:
     """What stands in REVISIONS at a place that is known to be there. Raises StateFault."""
-    data = backend.get(Table.REVISIONS, place)
+    data = backend.get(_REVISIONS, place)
     if data is None:
         main, sub = unpack_revision(place)
         raise StateFault(f"revision {main}.{sub} is missing from the state")

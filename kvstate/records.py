@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from kvstate.types import KeyValue
+from kvstate.types import Event, EventType, KeyValue
 
 _REVISION = struct.Struct(">QI")
 _HISTORY = struct.Struct(">QQI")
 _KEY_RECORD = struct.Struct(">QQIQQq")
+_LINEAGE = struct.Struct(">Q12xQQ8x")  # of a key record: key id, create revision, version
 _REVISION_HEAD = struct.Struct(
     ">QQqQIHB"
 )  # create, version, lease, wall clock, lengths of key and user, kind
@@ -23,9 +24,16 @@ _KV_HEAD = struct.Struct(">QQq8xIHx")
 unpack_kv_head = _KV_HEAD.unpack_from
 """Create revision, version, lease, and the lengths of key and user of a packed revision. Behind its first
 KV_HEAD_BYTES come key, user and value. For those who make something else of very many than KeyValues."""
-KV_HEAD_BYTES = _KV_HEAD.size
+KV_HEAD_BYTES: Final = 39
 REVISION_BYTES = _REVISION.size
-_PUT, _TOMBSTONE = 0, 1
+_KEY_RECORD_BYTES: Final = 44
+assert (_KEY_RECORD.size, _REVISION_HEAD.size) == (_KEY_RECORD_BYTES, KV_HEAD_BYTES)
+# A key record ends with what its newest revision begins with: both are packed in one go.
+_BOTH = struct.Struct(">QQIQQqQIHB")
+_pack_both, _unpack_lineage = _BOTH.pack, _LINEAGE.unpack
+_PUT: Final = 0
+_TOMBSTONE: Final = 1
+_EVENT_TYPES = (EventType.PUT, EventType.DELETE)  # by kind
 _LAST_SUB = 0xFFFF_FFFF
 
 
@@ -80,46 +88,70 @@ def unpack_history(data: bytes) -> Revision:
     return Revision(main, sub)
 
 
-def pack_key_record(key_id: int, main: int, sub: int, create: int, version: int, lease: int) -> bytes:
-    return _KEY_RECORD.pack(key_id, main, sub, create, version, lease)
+def pack_change(
+    key_id: int,
+    main: int,
+    sub: int,
+    create: int,
+    version: int,
+    lease: int,
+    user: bytes,
+    wall_clock_ms: int,
+    key: bytes,
+    value: bytes,
+) -> tuple[bytes, bytes, bytes]:
+    """The newest revision of a key: its KeyRecord, its place in REVISIONS, and what stands there. It is a
+    tombstone if ``version`` is 0."""
+    kind = _PUT if version else _TOMBSTONE
+    heads: bytes = _pack_both(
+        key_id, main, sub, create, version, lease, wall_clock_ms, len(key), len(user), kind
+    )
+    data = b"".join((heads[NEWEST_END:], key, user, value))
+    return heads[:_KEY_RECORD_BYTES], heads[NEWEST_BEGIN:NEWEST_END], data
 
 
-def unpack_key_fields(data: bytes) -> tuple[int, int, int, int, int, int]:
-    """A KeyRecord's fields, in its order."""
-    fields: tuple[int, int, int, int, int, int] = _KEY_RECORD.unpack(data)
-    return fields
+def unpack_lineage(record: bytes) -> tuple[int, int, int]:
+    """Key id, create revision and version of a packed KeyRecord."""
+    lineage: tuple[int, int, int] = _unpack_lineage(record)
+    return lineage
 
 
 def unpack_key_record(data: bytes) -> KeyRecord:
-    return KeyRecord(*_KEY_RECORD.unpack(data))
+    return tuple.__new__(KeyRecord, _KEY_RECORD.unpack(data))  # as in unpack_kv
 
 
-NEWEST = slice(8, 20)
+NEWEST_BEGIN: Final = 8
+NEWEST_END: Final = 20
 """Where in a packed KeyRecord its newest revision stands, as a key of REVISIONS. It sorts there too."""
-DEAD = bytes(24)
+DEAD: Final = bytes(24)
 """How a packed KeyRecord ends if its newest revision is a tombstone, and no other does."""
 
 
 def key_record_then(record: bytes, place: bytes, data: bytes) -> bytes:
     """The packed KeyRecord of a key when its newest revision was the one at ``place``, which is ``data``:
     both say create revision, version and lease in the same form, and zeros for a tombstone."""
-    return record[: NEWEST.start] + place + data[: len(DEAD)]
+    return record[:NEWEST_BEGIN] + place + data[: len(DEAD)]
 
 
 def key_record_before(record: bytes) -> bytes:
     """The packed KeyRecord of a key that is not there yet."""
-    return record[: NEWEST.stop] + DEAD
+    return record[:NEWEST_END] + DEAD
 
 
 def history_of(record: bytes, last_place: bytes) -> tuple[bytes, bytes]:
     """Bounds in HISTORY of a key's replaced revisions up to ``last_place``, from its packed KeyRecord."""
-    key_id = record[: NEWEST.start]
+    key_id = record[:NEWEST_BEGIN]
     return key_id, key_id + last_place + b"\0"
+
+
+def history_entry(record: bytes) -> bytes:
+    """The key in HISTORY of what is a key's newest revision by its packed KeyRecord, once it is replaced."""
+    return record[:NEWEST_END]
 
 
 def place_in_history(entry: bytes) -> bytes:
     """The key in REVISIONS that a key of HISTORY speaks of."""
-    return entry[NEWEST]
+    return entry[NEWEST_BEGIN:NEWEST_END]
 
 
 def unpack_key_kv(key: bytes, data: bytes) -> KeyValue:
@@ -128,50 +160,49 @@ def unpack_key_kv(key: bytes, data: bytes) -> KeyValue:
     return KeyValue(key, create, main, version, b"", lease)
 
 
-def pack_put(kv: KeyValue, user: bytes, wall_clock_ms: int) -> bytes:
-    key, create, _, version, value, lease = kv
-    head = _REVISION_HEAD.pack(create, version, lease, wall_clock_ms, len(key), len(user), _PUT)
-    return b"".join((head, key, user, value))
-
-
-def pack_tombstone(key: bytes, user: bytes, wall_clock_ms: int) -> bytes:
-    head = _REVISION_HEAD.pack(0, 0, 0, wall_clock_ms, len(key), len(user), _TOMBSTONE)
-    return b"".join((head, key, user))
-
-
 def unpack_record(main: int, data: bytes) -> RevisionRecord:
     create, version, lease, wall_clock_ms, key_bytes, user_bytes, kind = _REVISION_HEAD.unpack_from(data)
-    key_end = _REVISION_HEAD.size + key_bytes
+    key_end = KV_HEAD_BYTES + key_bytes
     user_end = key_end + user_bytes
-    kv = KeyValue(data[_REVISION_HEAD.size : key_end], create, main, version, data[user_end:], lease)
+    kv = KeyValue(data[KV_HEAD_BYTES:key_end], create, main, version, data[user_end:], lease)
     return RevisionRecord(kv, kind == _TOMBSTONE, data[key_end:user_end].decode(), wall_clock_ms)
 
 
 def unpack_kv(main: int, data: bytes) -> KeyValue:
-    """Only the key-value of a put's record."""
-    create, version, lease, key_bytes, user_bytes = _KV_HEAD.unpack_from(data)
-    key_end = _REVISION_HEAD.size + key_bytes
+    """Only the key-value of a revision's record."""
+    head: tuple[int, int, int, int, int] = unpack_kv_head(data)
+    create, version, lease, key_bytes, user_bytes = head
+    key_end = KV_HEAD_BYTES + key_bytes
     # tuple's constructor spares a third of the time, and a range makes thousands of these.
     return tuple.__new__(
         KeyValue,
-        (data[_REVISION_HEAD.size : key_end], create, main, version, data[key_end + user_bytes :], lease),
+        (data[KV_HEAD_BYTES:key_end], create, main, version, data[key_end + user_bytes :], lease),
     )
+
+
+def unpack_kv_at(place: bytes, data: bytes) -> KeyValue:
+    """``unpack_kv`` of what stands at ``place`` in REVISIONS."""
+    return unpack_kv(int.from_bytes(place[:8], "big"), data)
+
+
+def unpack_event(main: int, data: bytes) -> Event:
+    """What a revision's record says to those who watch."""
+    return tuple.__new__(Event, (_EVENT_TYPES[data[KV_HEAD_BYTES - 1]], unpack_kv(main, data)))
 
 
 def unpack_kvs(places: Sequence[bytes], records: Mapping[bytes, bytes]) -> list[KeyValue]:
     """``unpack_kv`` of the records at ``places``, which are keys of REVISIONS."""
     kvs: list[KeyValue] = []
     take, unpack, new = kvs.append, _KV_HEAD.unpack_from, tuple.__new__
-    head_bytes = _REVISION_HEAD.size
     for place in places:
         data = records[place]
         create, version, lease, key_bytes, user_bytes = unpack(data)
-        key_end = head_bytes + key_bytes
+        key_end = KV_HEAD_BYTES + key_bytes
         main = int.from_bytes(place[:8], "big")
-        key, value = data[head_bytes:key_end], data[key_end + user_bytes :]
+        key, value = data[KV_HEAD_BYTES:key_end], data[key_end + user_bytes :]
         take(new(KeyValue, (key, create, main, version, value, lease)))
     return kvs
 
 
 def is_tombstone(data: bytes) -> bool:
-    return data[_REVISION_HEAD.size - 1] == _TOMBSTONE
+    return data[KV_HEAD_BYTES - 1] == _TOMBSTONE

@@ -6,9 +6,6 @@ on the state before any change.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 from kvstate.commands import (
     Compare,
     CompareResult,
@@ -16,7 +13,6 @@ from kvstate.commands import (
     DeleteRange,
     Put,
     Range,
-    RequestOp,
     Response,
     Txn,
     TxnResponse,
@@ -28,12 +24,12 @@ from kvstate.types import KeyValue
 _ABSENT = KeyValue(b"", 0, 0, 0, b"", 0)
 
 
-@dataclass(frozen=True, slots=True)
 class Plan:
     """A transaction with its branch decided; ``ops`` holds plans where there are nested ones."""
 
-    succeeded: bool
-    ops: tuple[Range | Put | DeleteRange | Plan, ...]
+    def __init__(self, succeeded: bool, ops: list[Range | Put | DeleteRange | Plan]) -> None:
+        self.succeeded = succeeded
+        self.ops = ops
 
 
 def is_read_only(txn: Txn) -> bool:
@@ -46,13 +42,13 @@ def is_read_only(txn: Txn) -> bool:
 
 def plan(txn: Txn, view: View) -> Plan:
     """Decide the branches and check what will be done. Raises RequestError; changes nothing."""
-    decided = _decide(txn, view)
-    for op in _flatten(decided):
-        if isinstance(op, Put):
-            check_put_state(op, view)
-    for op in _flatten(decided):
-        if isinstance(op, Range) and op.revision != 0:
-            view.check_revision(op.revision)
+    puts: list[Put] = []
+    ranges: list[Range] = []
+    decided = _decide(txn, view, puts, ranges)
+    for put in puts:
+        check_put_state(put, view)
+    for request in ranges:
+        view.check_revision(request.revision)
     return decided
 
 
@@ -74,24 +70,22 @@ def write(decided: Plan, writer: Writer) -> TxnResponse:
     return _run(decided, writer, writer)
 
 
-def _decide(txn: Txn, view: View) -> Plan:
-    succeeded = all(_holds(compare, view) for compare in txn.compare)
-    branch = txn.success if succeeded else txn.failure
-    return Plan(succeeded, tuple(_decide(op, view) if isinstance(op, Txn) else _present(op) for op in branch))
-
-
-def _present(op: RequestOp) -> Range | Put | DeleteRange:
-    assert op is not None, "an empty operation is refused before it is proposed"
-    assert not isinstance(op, Txn)
-    return op
-
-
-def _flatten(decided: Plan) -> Iterator[Range | Put | DeleteRange]:
-    for op in decided.ops:
-        if isinstance(op, Plan):
-            yield from _flatten(op)
-        else:
-            yield op
+def _decide(txn: Txn, view: View, puts: list[Put], ranges: list[Range]) -> Plan:
+    """Adds to ``puts`` and ``ranges`` those that depend on the state, in order."""
+    succeeded = not txn.compare or all(_holds(compare, view) for compare in txn.compare)
+    ops: list[Range | Put | DeleteRange | Plan] = []
+    for op in txn.success if succeeded else txn.failure:
+        if isinstance(op, Txn):
+            ops.append(_decide(op, view, puts, ranges))
+            continue
+        assert op is not None, "an empty operation is refused before it is proposed"
+        if isinstance(op, Put):
+            if op.lease or op.ignore_value or op.ignore_lease:
+                puts.append(op)
+        elif isinstance(op, Range) and op.revision:
+            ranges.append(op)
+        ops.append(op)
+    return Plan(succeeded, ops)
 
 
 def _run(decided: Plan, view: View, writer: Writer | None) -> TxnResponse:
@@ -99,11 +93,9 @@ def _run(decided: Plan, view: View, writer: Writer | None) -> TxnResponse:
     for op in decided.ops:
         response: Response
         match op:
-            case Put():  # the most frequent; its fields are not captured, which takes longer
+            case Put():  # the most frequent
                 assert writer is not None
-                response = writer.put(
-                    op.key, op.value, op.lease, op.prev_kv, op.ignore_value, op.ignore_lease
-                )
+                response = writer.put(op)
                 revision = view.current_revision
             case Range():
                 response = view.range(op)

@@ -14,7 +14,7 @@ from api.scrubber import Scrubber
 from api.service import Limits, Service
 from kvstate.backend import Backend, MemoryStore
 from kvstate.errors import StateFault
-from kvstate.machine import ApplyResult, StateMachine
+from kvstate.machine import NO_EVENTS, ApplyResult, StateMachine
 from raft.core.config import Config
 from raft.core.consensus import Consensus
 from raft.core.errors import InvariantViolated
@@ -116,7 +116,7 @@ class ObservedMachine(StateMachine):
 
     def apply_membership(self, index: int, term: int, membership: bytes) -> None:
         super().apply_membership(index, term, membership)
-        result = ApplyResult(None, None, (), self.revision)
+        result = ApplyResult(None, None, NO_EVENTS, self.revision)
         self._node.sim.oracle.applied(self._node, index, term, membership, result)
 
 

@@ -200,7 +200,7 @@ class Oracle:
         same = found == data and _same(first, result)
         self.expect(same, "State Machine Safety", f"{node} applies {index}: {result}, another node: {first}")
         if result.events:
-            self.history.events.setdefault(result.revision, result.events)
+            self.history.events.setdefault(result.revision, tuple(result.events))
         if index % HASH_EVERY == 0:
             self.check_hash(node)
 

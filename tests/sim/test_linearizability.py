@@ -112,7 +112,7 @@ class Run:
         self._log.append(encode(command, user="", wall_clock_ms=0))
         result = self.machines[0].apply(len(self._log), 1, self._log[-1])
         if result.events:
-            self.history.events[result.revision] = result.events
+            self.history.events[result.revision] = tuple(result.events)
             self.hubs[0].publish(result.revision, result.events)
         if result.error is not None:
             raise result.error
