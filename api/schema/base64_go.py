@@ -27,7 +27,8 @@ def _decode_unusual(data: bytes) -> bytes:
         return binascii.a2b_base64(padded, strict_mode=True)
     except ValueError:
         pass
-    if bare != cleaned and padded == bare + b"=" * (-len(bare) % 4) and not set(bare) - _ALPHABET:
+    is_complete = len(bare) % 4 > 1 and padded == bare + b"=" * (-len(bare) % 4)
+    if bare != cleaned and is_complete and not set(bare) - _ALPHABET:
         return binascii.a2b_base64(padded)  # bits behind the end that are not zero: Go does not mind
     raise BadRequest(f"illegal base64 data at input byte {_offset(data)}")
 
