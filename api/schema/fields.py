@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from api.errors import BadRequest
-from api.schema import base64_go
+from api.schema.base64_go import decode
 from api.schema.go_json import GoNumber, go_quote, parse_scalar
 
 _INTEGER = re.compile(r"-?\d+")
+_PLAIN_INTEGER = re.compile("[1-9][0-9]*").fullmatch  # of up to 18 digits it fits into 64 bits, signed or not
 _INT64 = (-(1 << 63), (1 << 63) - 1)
 _UINT64 = (0, (1 << 64) - 1)
 _INT32 = (-(1 << 31), (1 << 31) - 1)
@@ -74,7 +75,7 @@ def _kind(value: Any) -> str:
 
 def read_bytes(value: Any) -> bytes:
     if type(value) is str or (isinstance(value, str) and not isinstance(value, GoNumber)):
-        return base64_go.decode(value)
+        return decode(value)
     if isinstance(value, list):
         # What Go makes of an array of numbers.
         return bytes(_integer(item, "uint8", (0, 255)) for item in value)
@@ -92,6 +93,8 @@ def read_uint64(value: Any) -> int:
 def _integer64(value: Any, go_type: str, limits: tuple[int, int]) -> int:
     """64 bits may also come as a string, since JavaScript's numbers do not hold as many."""
     if isinstance(value, str) and not isinstance(value, GoNumber):
+        if len(value) < 19 and _PLAIN_INTEGER(value):
+            return int(value)
         value = parse_scalar(value)
         if value is None:
             return 0
@@ -151,9 +154,11 @@ def enum_reader(go_name: str, names: Sequence[str]) -> Callable[[Any], int]:
 
 
 def repeated(read: Callable[[Any], Any]) -> Callable[[Any], list[Any]]:
-    def read_all(value: Any) -> list[Any]:
-        if not isinstance(value, list):
-            raise mismatch(value, "[]json.RawMessage")
-        return [read(item) for item in value]
+    return lambda value: [read(item) for item in items(value)]
 
-    return read_all
+
+def items(value: Any) -> list[Any]:
+    """Those of a repeated field."""
+    if not isinstance(value, list):
+        raise mismatch(value, "[]json.RawMessage")
+    return value

@@ -10,14 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import orjson
+from orjson import loads
 
 from api.errors import BadRequest
-from api.schema import base64_go, go_json
+from api.schema import go_json
+from api.schema.base64_go import decode
 from api.schema.fields import (
     Field,
     Message,
     enum_reader,
+    items,
     read_bool,
     read_bytes,
     read_int64,
@@ -141,9 +143,9 @@ WatchRequest = WatchCreate | CancelWatch | RequestProgress
 def decode_put(body: bytes) -> Put:
     """The hottest request of all: a plain put is read without the tables."""
     try:
-        fields = orjson.loads(body)
+        fields = loads(body)
         if len(fields) == 2:
-            return Put(base64_go.decode(fields["key"]), base64_go.decode(fields["value"]))
+            return Put(decode(fields["key"]), decode(fields["value"]))
     except (ValueError, KeyError, TypeError, BadRequest):
         pass  # not that plain: read it again, for the right words
     return _decode(body, _put)
@@ -151,9 +153,9 @@ def decode_put(body: bytes) -> Put:
 
 def decode_range(body: bytes) -> Range:
     try:
-        fields = orjson.loads(body)
+        fields = loads(body)
         if len(fields) == 1:
-            return Range(base64_go.decode(fields["key"]))
+            return Range(decode(fields["key"]))
     except (ValueError, KeyError, TypeError, BadRequest):
         pass
     return _decode(body, _range)
@@ -211,7 +213,7 @@ def decode_watch_request(body: bytes) -> WatchRequest | None:
 
 def _decode(body: bytes, read: Callable[[Any], T]) -> T:
     try:
-        return read(orjson.loads(body))
+        return read(loads(body))
     except (ValueError, BadRequest):
         return read(go_json.parse(body))
 
@@ -221,6 +223,11 @@ def _range(value: Any) -> Range:
 
 
 def _put(value: Any) -> Put:
+    # A key and a value are all that most puts have, those in transactions too.
+    if type(value) is dict and len(value) == 2:
+        key, data = value.get("key"), value.get("value")
+        if type(key) is str and type(data) is str:
+            return Put(decode(key), decode(data))
     return Put(**_PUT.read(value))
 
 
@@ -253,33 +260,47 @@ def _compare(value: Any) -> Compare:
     )
 
 
-def _txn_message(depth: int) -> Message:
-    """A transaction that lies so deep in others."""
+def _txn_messages(depth: int) -> tuple[Message, Message]:
+    """A transaction that lies so deep in others, and one of its operations."""
+    txn = Message(
+        Field("compare", repeated(_compare)),
+        Field("success", lambda value: _ops(value, depth)),
+        Field("failure", lambda value: _ops(value, depth)),
+    )
     request_op = Message(
         Field("request_range", _range),
         Field("request_put", _put),
         Field("request_delete_range", _delete_range),
         Field("request_txn", lambda nested: _txn(nested, depth + 1)),
     )
-
-    def read_op(value: Any) -> RequestOp:
-        op: RequestOp = None
-        for op in request_op.read(value).values():  # noqa: B007  # the last one counts
-            pass
-        return op
-
-    ops = repeated(read_op)
-    return Message(Field("compare", repeated(_compare)), Field("success", ops), Field("failure", ops))
+    return txn, request_op
 
 
 def _txn(value: Any, depth: int = 0) -> Txn:
     if depth > TXN_DEPTH_MAX:
         raise BadRequest(f"transactions are nested more than {TXN_DEPTH_MAX} deep")
-    fields = _TXNS[depth].read(value)
-    return Txn(*(tuple(fields.get(name, ())) for name in ("compare", "success", "failure")))
+    fields = _TXNS[depth][0].read(value)
+    return Txn(
+        tuple(fields.get("compare", ())), tuple(fields.get("success", ())), tuple(fields.get("failure", ()))
+    )
 
 
-_TXNS = [_txn_message(depth) for depth in range(TXN_DEPTH_MAX + 1)]
+def _ops(value: Any, depth: int) -> list[RequestOp]:
+    return [_op(item, depth) for item in items(value)]
+
+
+def _op(value: Any, depth: int) -> RequestOp:
+    if type(value) is dict and len(value) == 1:
+        put = value.get("request_put") or value.get("requestPut")
+        if put is not None:
+            return _put(put)
+    op: RequestOp = None
+    for op in _TXNS[depth][1].read(value).values():  # noqa: B007  # the last one counts
+        pass
+    return op
+
+
+_TXNS = [_txn_messages(depth) for depth in range(TXN_DEPTH_MAX + 1)]
 
 
 def _watch_create(value: Any) -> WatchCreate:

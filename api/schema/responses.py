@@ -6,13 +6,13 @@ carry it: its bytes are cached with the batch it comes in.
 
 from __future__ import annotations
 
-from binascii import b2a_base64
 from collections.abc import Iterable, Mapping, Sequence
 
 import orjson
 
 from api.errors import kind_of, message_of
 from api.roster import Member
+from api.schema.base64_go import encode
 from api.service import Reply, Status
 from kvstate.commands import (
     CompactResponse,
@@ -37,6 +37,7 @@ VERSION_BODY = b'{"etcdserver":"%s","etcdcluster":"%s"}' % (
 )
 
 _ENCODED_BYTES_MAX = 128 << 10
+_DELETE = EventType.DELETE  # to look up a member of an enum takes a third of an event's time
 
 
 class Encoder:
@@ -44,14 +45,18 @@ class Encoder:
 
     def __init__(self, cluster_id: int, member_id: int) -> None:
         self._head = b'{"header":{"cluster_id":"%d","member_id":"%d"' % (cluster_id, member_id)
-        self._frame_head = b'{"result":' + self._head
         # By identity, which holds as long as the batch is here too.
         self._encoded: dict[int, tuple[Batch, list[bytes]]] = {}
         self._encoded_bytes = 0
+        self._last_start = (0, 0, self._head + _header_tail(0, 0))  # for that revision, in that term
 
     def reply(self, reply: Reply, raft_term: int) -> bytes:
         """To any request for keys."""
-        return self._start(reply.revision, raft_term) + _body(reply.response)
+        response, revision = reply
+        start = self._start(revision, raft_term)
+        if isinstance(response, RangeResponse):
+            return _range_body(start, response)
+        return start + _body(response)
 
     def range_of(self, encoded: EncodedKvs, reply: Reply, raft_term: int) -> list[bytes]:
         """What ``reply`` says, in pieces; its key-values are ``encoded`` already."""
@@ -100,24 +105,28 @@ class Encoder:
         events exceed ``max_bytes`` together."""
         events = self._events(response.events)
         if not response.may_fragment or sum(map(len, events)) <= max_bytes:
-            return [self._watch_frame(response, raft_term, events, last=True)]
+            return [self._watch_frame(response, raft_term, events, True)]
         groups = _fragments(events, max_bytes)
-        return [self._watch_frame(response, raft_term, group, last=group is groups[-1]) for group in groups]
+        return [self._watch_frame(response, raft_term, group, group is groups[-1]) for group in groups]
 
     def _watch_frame(
-        self, response: WatchResponse, raft_term: int, events: Sequence[bytes], last: bool
+        self, response: WatchResponse, raft_term: int, events: list[bytes], is_last: bool
     ) -> bytes:
+        watch_id, revision, created, canceled, compact_revision, cancel_reason, _, _ = response
         # A watch cancelled by compaction is told so under an empty revision, as etcd does.
-        revision = 0 if response.compact_revision else response.revision
-        pieces = [self._frame_head, _header_tail(revision, raft_term), _int("watch_id", response.watch_id)]
-        if response.created:
+        start = self._start(0 if compact_revision else revision, raft_term)
+        id_ = _int("watch_id", watch_id)
+        if events and is_last and not (created or canceled or compact_revision or cancel_reason):
+            return b'{"result":%b%b,"events":[%b]}}\n' % (start, id_, b",".join(events))
+        pieces = [b'{"result":', start, id_]
+        if created:
             pieces.append(b',"created":true')
-        if response.canceled:
+        if canceled:
             pieces.append(b',"canceled":true')
-        pieces.append(_int("compact_revision", response.compact_revision))
-        if response.cancel_reason:
-            pieces.append(b',"cancel_reason":' + _string(response.cancel_reason))
-        if not last:
+        pieces.append(_int("compact_revision", compact_revision))
+        if cancel_reason:
+            pieces.append(b',"cancel_reason":' + _string(cancel_reason))
+        if not is_last:
             pieces.append(b',"fragment":true')
         if events:
             pieces += [b',"events":[', b",".join(events), b"]"]
@@ -141,7 +150,12 @@ class Encoder:
         return encoded
 
     def _start(self, revision: int, raft_term: int) -> bytes:
-        return self._head + _header_tail(revision, raft_term)
+        # Reads between two writes have the same: the last one is remembered.
+        last_revision, last_term, start = self._last_start
+        if revision != last_revision or raft_term != last_term:
+            start = self._head + _header_tail(revision, raft_term)
+            self._last_start = (revision, raft_term, start)
+        return start
 
 
 class EncodedKvs:
@@ -157,7 +171,7 @@ class EncodedKvs:
     def take(self, places: Sequence[bytes], records: Mapping[bytes, bytes]) -> None:
         """As ``_kv`` does it, without a KeyValue in between: that would be a fifth of a range's time."""
         encoded: list[bytes] = []
-        unpack, base64, append = unpack_kv_head, b2a_base64, encoded.append
+        unpack, base64, append = unpack_kv_head, encode, encoded.append
         for place in places:
             data = records[place]
             create, version, lease, key_bytes, user_bytes = unpack(data)
@@ -169,11 +183,11 @@ class EncodedKvs:
                 append(
                     b'{"key":"%b","create_revision":"%b","mod_revision":"%b","version":"%d","value":"%b"}'
                     % (
-                        base64(data[KV_HEAD_BYTES:key_end], newline=False),
+                        base64(data[KV_HEAD_BYTES:key_end]),
                         first,
                         first if mod == create else b"%d" % mod,
                         version,
-                        base64(value, newline=False),
+                        base64(value),
                     )
                 )
             else:
@@ -208,22 +222,33 @@ def _header_tail(revision: int, raft_term: int) -> bytes:
 
 def _body(response: Response) -> bytes:
     """Everything behind the header, with the closing brace."""
-    match response:
-        case PutResponse(prev_kv):
-            return b"}" if prev_kv is None else b',"prev_kv":%s}' % _kv(prev_kv)
-        case RangeResponse(kvs, more, count):
-            return _kvs("kvs", kvs) + _range_tail(more, count)
-        case DeleteRangeResponse(deleted, prev_kvs):
-            return b"".join((_int("deleted", deleted), _kvs("prev_kvs", prev_kvs), b"}"))
-        case TxnResponse(succeeded, responses):
-            pieces = [b',"succeeded":true'] if succeeded else []
-            if responses:
-                encoded = b",".join(_nested(revision, nested) for revision, nested in responses)
-                pieces += [b',"responses":[', encoded, b"]"]
-            return b"".join(pieces) + b"}"
-        case CompactResponse():
-            return b"}"
+    # By isinstance and in order of their frequency: patterns that capture take twice as long.
+    if isinstance(response, PutResponse):
+        prev_kv = response[0]
+        return b"}" if prev_kv is None else b',"prev_kv":%b}' % _kv(prev_kv)
+    if isinstance(response, RangeResponse):
+        return _range_body(b"", response)
+    if isinstance(response, TxnResponse):
+        succeeded, responses = response
+        pieces = [b',"succeeded":true'] if succeeded else []
+        if responses:
+            encoded = b",".join([_nested(revision, nested) for revision, nested in responses])
+            pieces += [b',"responses":[', encoded, b"]"]
+        return b"".join(pieces) + b"}"
+    if isinstance(response, DeleteRangeResponse):
+        deleted, prev_kvs = response
+        return b"".join((_int("deleted", deleted), _kvs("prev_kvs", prev_kvs), b"}"))
+    if isinstance(response, CompactResponse):
+        return b"}"
     raise AssertionError(f"a {type(response).__name__} has no encoding")
+
+
+def _range_body(start: bytes, response: RangeResponse) -> bytes:
+    """Behind ``start``; given with it, so that what is most of an answer is copied once less."""
+    kvs, more, count = response
+    if len(kvs) == 1 and not more and count:
+        return b'%b,"kvs":[%b],"count":"%d"}' % (start, _kv(kvs[0]), count)
+    return b"".join((start, _kvs("kvs", kvs), _range_tail(more, count)))
 
 
 def _range_tail(more: bool, count: int) -> bytes:
@@ -240,7 +265,7 @@ _MEMBER_NAMES: dict[type, bytes] = {
 
 def _nested(revision: int, response: Response) -> bytes:
     header = b'"revision":"%d"' % revision if revision else b""
-    return b'{"%s":{"header":{%s}%s}' % (_MEMBER_NAMES[type(response)], header, _body(response))
+    return b'{"%b":{"header":{%b}%b}' % (_MEMBER_NAMES[type(response)], header, _body(response))
 
 
 def _kvs(name: str, kvs: Sequence[KeyValue]) -> bytes:
@@ -251,22 +276,22 @@ def _kvs(name: str, kvs: Sequence[KeyValue]) -> bytes:
 
 def _kv(kv: KeyValue) -> bytes:
     key, create, mod, version, value, lease = kv
-    if create and version and not lease:  # as almost all are
-        return b'{"key":"%b","create_revision":"%d","mod_revision":"%d","version":"%d"%b' % (
-            b2a_base64(key, newline=False),
+    if create and version and value and not lease:  # as almost all are
+        return b'{"key":"%b","create_revision":"%d","mod_revision":"%d","version":"%d","value":"%b"}' % (
+            encode(key),
             create,
             mod,
             version,
-            b',"value":"%b"}' % b2a_base64(value, newline=False) if value else b"}",
+            encode(value),
         )
-    pieces = [b'{"key":"', b2a_base64(key, newline=False), b'"']
+    pieces = [b'{"key":"', encode(key), b'"']
     if create:
         pieces.append(b',"create_revision":"%d"' % create)
     pieces.append(b',"mod_revision":"%d"' % mod)
     if version:
         pieces.append(b',"version":"%d"' % version)
     if value:
-        pieces += [b',"value":"', b2a_base64(value, newline=False), b'"']
+        pieces += [b',"value":"', encode(value), b'"']
     if lease:
         pieces.append(b',"lease":"%d"' % lease)
     pieces.append(b"}")
@@ -274,9 +299,11 @@ def _kv(kv: KeyValue) -> bytes:
 
 
 def _event(event: WatchEvent) -> bytes:
-    kind = b'"type":"DELETE",' if event.type == EventType.DELETE else b""
-    previous = b"" if event.prev_kv is None else b',"prev_kv":' + _kv(event.prev_kv)
-    return b'{%s"kv":%s%s}' % (kind, _kv(event.kv), previous)
+    type_, kv, prev_kv = event
+    kind = b'"type":"DELETE",' if type_ == _DELETE else b""
+    if prev_kv is None:
+        return b'{%b"kv":%b}' % (kind, _kv(kv))
+    return b'{%b"kv":%b,"prev_kv":%b}' % (kind, _kv(kv), _kv(prev_kv))
 
 
 def _fragments(events: Sequence[bytes], max_bytes: int) -> list[list[bytes]]:

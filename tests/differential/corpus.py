@@ -270,6 +270,7 @@ BAD_JSON = [
         b'{"key":"Y"}',
         b'{"key":"="}',
         b'{"key":"YQ==="}',
+        b'{"key":"Y==="}',
         b'{"key":"YQ==YQ=="}',
         b'{"key":"YR=="}',
         b'{"key":"YQ==\\n"}',
