@@ -18,7 +18,7 @@ import enum
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 ENTRY_OVERHEAD_BYTES: Final = 100
 """What a memtable entry costs beside its key and value, roughly."""
@@ -32,6 +32,9 @@ class Table(enum.IntEnum):
     HISTORY = 2  # key id, main, sub of a revision that a newer one of its key replaced
     META = 3
 
+
+_KEYS: Final = Table.KEYS  # to look a member up in its enum takes longer than to look up a key
+_ABSENT: Final[Any] = object()  # None marks a deletion
 
 Changes = Sequence[Mapping[bytes, bytes | None]]
 """Per table: key → new value, or None where it is deleted."""
@@ -136,14 +139,17 @@ class Backend:
         return self._store.size_in_use_bytes
 
     def get(self, table: Table, key: bytes) -> bytes | None:
-        data = self._active[table].data
-        if key in data:
-            return data[key]
-        if self._frozen is not None:
-            data = self._frozen[table].data
-            if key in data:
-                return data[key]
-        return self._store.get(table, key)
+        found = self._active[table].data.get(key, _ABSENT)
+        if found is _ABSENT and self._frozen is not None:
+            found = self._frozen[table].data.get(key, _ABSENT)
+        return self._store.get(table, key) if found is _ABSENT else found
+
+    def key_record(self, key: bytes) -> bytes | None:
+        """``get`` from KEYS: what every put begins with, and every read of one key."""
+        found = self._keys.get(key, _ABSENT)
+        if found is _ABSENT and self._frozen is not None:
+            found = self._frozen[_KEYS].data.get(key, _ABSENT)
+        return self._store.get(_KEYS, key) if found is _ABSENT else found
 
     def put(self, table: Table, key: bytes, value: bytes) -> None:
         self._active[table].data[key] = value

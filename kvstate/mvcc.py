@@ -7,7 +7,6 @@ the next sub-revision, and sees them itself.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 from kvstate.backend import Backend, Table
 from kvstate.commands import DeleteRangeResponse, Put, PutResponse, Range, RangeResponse
@@ -29,8 +28,6 @@ from kvstate.records import (
 )
 from kvstate.types import KeyValue
 
-# To look a member up in its enum takes longer than to look a key up in a table.
-_KEYS: Final = Table.KEYS
 _NO_PREVIOUS = PutResponse(None)
 
 
@@ -48,7 +45,7 @@ class View:
         return self.revision
 
     def live_record(self, key: bytes) -> KeyRecord | None:
-        data = self._backend.get(_KEYS, key)
+        data = self._backend.key_record(key)
         if data is None:
             return None
         record = unpack_key_record(data)
@@ -97,7 +94,7 @@ class View:
 
     def kv_of(self, key: bytes, revision: int) -> KeyValue | None:
         """What the key was at ``revision``."""
-        record = self._backend.get(_KEYS, key)
+        record = self._backend.key_record(key)
         if record is None:
             return None
         if revision < self.current_revision:
@@ -141,7 +138,7 @@ class Writer(View):
     def put(self, op: Put) -> PutResponse:
         """Raises KeyNotFound, before any change, where something is to be kept of a key that is not."""
         key, value, lease, previous = op.key, op.value, op.lease, None
-        record = self._backend.get(_KEYS, key)
+        record = self._backend.key_record(key)
         if op.prev_kv or op.ignore_value or op.ignore_lease:
             previous = None if record is None else self._kv_of_record(record)
             if op.ignore_value or op.ignore_lease:

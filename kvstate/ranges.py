@@ -226,7 +226,8 @@ def answer_one(request: Range, kv: KeyValue | None) -> RangeResponse:
         return RangeResponse([], False, 0)
     if request.count_only:
         return RangeResponse([], False, 1)
-    return RangeResponse(_filter(request, [kv._replace(value=b"") if request.keys_only else kv]), False, 1)
+    kvs = _filter(request, [kv._replace(value=b"") if request.keys_only else kv])
+    return tuple.__new__(RangeResponse, (kvs, False, 1))  # as in unpack_kv
 
 
 def is_plain(request: Range) -> bool:

@@ -21,7 +21,7 @@ _REVISION_HEAD = struct.Struct(
 )  # create, version, lease, wall clock, lengths of key and user, kind
 # Of a revision's head, what a key-value needs.
 _KV_HEAD = struct.Struct(">QQq8xIHx")
-unpack_kv_head = _KV_HEAD.unpack_from
+unpack_kv_head: Final = _KV_HEAD.unpack_from
 """Create revision, version, lease, and the lengths of key and user of a packed revision. Behind its first
 KV_HEAD_BYTES come key, user and value. For those who make something else of very many than KeyValues."""
 KV_HEAD_BYTES: Final = 39
@@ -30,7 +30,8 @@ _KEY_RECORD_BYTES: Final = 44
 assert (_KEY_RECORD.size, _REVISION_HEAD.size) == (_KEY_RECORD_BYTES, KV_HEAD_BYTES)
 # A key record ends with what its newest revision begins with: both are packed in one go.
 _BOTH = struct.Struct(">QQIQQqQIHB")
-_pack_both, _unpack_lineage = _BOTH.pack, _LINEAGE.unpack
+_pack_both: Final = _BOTH.pack
+_unpack_lineage: Final = _LINEAGE.unpack
 _PUT: Final = 0
 _TOMBSTONE: Final = 1
 _EVENT_TYPES = (EventType.PUT, EventType.DELETE)  # by kind

@@ -134,7 +134,7 @@ class Machine(RuleBasedStateMachine):
     @rule(request=st.one_of(REQUESTS, PLAIN), back=st.integers(0, 5))
     def begin_in_the_past(self, request: Range, back: int) -> None:
         revision = max(self.machine.revision - back, self.machine.compact_revision, 1)
-        fields = {name: getattr(request, name) for name in Range.__slots__}
+        fields = {name: getattr(request, name) for name in Range.__match_args__}
         self.begin(Range(**{**fields, "revision": revision}))
 
     @precondition(lambda self: self.ranges)
