@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Callable
-from functools import partial
 
 from api.errors import BadRequest
 
 encode: Callable[[bytes], bytes]
-_decode_plain: Callable[[str], bytes]
+_quick_decode: Callable[[str], bytes] | None
+
+
+def _binascii_encode(data: bytes) -> bytes:
+    return binascii.b2a_base64(data, newline=False)
+
+
 try:
     from librt.base64 import b64decode as _librt_decode
     from librt.base64 import b64encode as _librt_encode
 except ImportError:
-    encode = partial(binascii.b2a_base64, newline=False)
-    _decode_plain = partial(binascii.a2b_base64, strict_mode=True)
+    encode, _quick_decode = _binascii_encode, None
 else:
-    encode = _librt_encode
-    _decode_plain = _librt_decode
+    encode, _quick_decode = _librt_encode, _librt_decode
 
 _ALPHABET = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
 _FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
@@ -31,13 +34,15 @@ _FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 def decode(text: str) -> bytes:
     """Standard or URL-safe, padded or not; line breaks are passed over. Raises BadRequest."""
     try:
-        data = _decode_plain(text)
-    except (ValueError, RuntimeError):
-        return _decode_unusual(text.encode("utf-8", "surrogatepass"))
-    # All that is not padding has been decoded, and nothing passed over, when no more than that is missing.
-    missing = 3 * len(text) - 4 * len(data)
-    if not missing or (missing == 4 and text[-1] == "=") or (missing == 8 and text[-2:] == "=="):
-        return data
+        if _quick_decode is None:
+            return binascii.a2b_base64(text, strict_mode=True)
+        data = _quick_decode(text)
+        # What is missing is padding: then all else was decoded, and nothing passed over.
+        missing = 3 * len(text) - 4 * len(data)
+        if not missing or (missing == 4 and text[-1] == "=") or (missing == 8 and text[-2:] == "=="):
+            return data
+    except (ValueError, RuntimeError):  # the latter is librt's for some padding
+        pass
     return _decode_unusual(text.encode("utf-8", "surrogatepass"))
 
 

@@ -7,7 +7,7 @@ the same one is reported, and of several members of a oneof the same one wins.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from api.errors import BadRequest
@@ -46,15 +46,18 @@ class Message:
     def read(self, value: Any) -> dict[str, Any]:
         if value is None:
             return {}
-        if type(value) is not dict and not isinstance(value, Mapping):  # the latter takes its time
+        if not isinstance(value, dict):
             raise mismatch(value, "map[string]json.RawMessage")
-        found = {}
+        members: dict[str, Any] = value
+        found: dict[str, Any] = {}
         for name, camel_name, read in self._fields:
-            given = value.get(name)
+            given = members.get(name)
             if given is None and camel_name is not None:
-                given = value.get(camel_name)
+                given = members.get(camel_name)
             if given is not None:
                 found[name] = read(given)
+                if len(found) == len(members):
+                    break  # nothing else is given
         return found
 
 
@@ -70,7 +73,7 @@ def _kind(value: Any) -> str:
         return "number"
     if isinstance(value, str):
         return "string"
-    return "object" if isinstance(value, Mapping) else "array"
+    return "object" if isinstance(value, dict) else "array"
 
 
 def read_bytes(value: Any) -> bytes:

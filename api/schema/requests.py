@@ -294,10 +294,8 @@ def _op(value: Any, depth: int) -> RequestOp:
         put = value.get("request_put") or value.get("requestPut")
         if put is not None:
             return _put(put)
-    op: RequestOp = None
-    for op in _TXNS[depth][1].read(value).values():  # noqa: B007  # the last one counts
-        pass
-    return op
+    members: list[RequestOp] = list(_TXNS[depth][1].read(value).values())
+    return members[-1] if members else None  # the last one counts
 
 
 _TXNS = [_txn_messages(depth) for depth in range(TXN_DEPTH_MAX + 1)]
