@@ -1,49 +1,26 @@
-"""Base64: as it comes in, by Go's rules and with its words for what breaks them; and as it goes out.
-
-``librt``, mypyc's runtime library, does both several times as fast as ``binascii``. It is used where it is
-installed and not needed. Its decoder passes over whatever is not base64, which shows in the length.
-"""
+"""Base64: as it comes in, by Go's rules and with its words for what breaks them; and as it goes out."""
 
 from __future__ import annotations
 
-import binascii
-from collections.abc import Callable
+from binascii import a2b_base64, b2a_base64
 
 from api.errors import BadRequest
-
-encode: Callable[[bytes], bytes]
-_quick_decode: Callable[[str], bytes] | None
-
-
-def _binascii_encode(data: bytes) -> bytes:
-    return binascii.b2a_base64(data, newline=False)
-
-
-try:
-    from librt.base64 import b64decode as _librt_decode
-    from librt.base64 import b64encode as _librt_encode
-except ImportError:
-    encode, _quick_decode = _binascii_encode, None
-else:
-    encode, _quick_decode = _librt_encode, _librt_decode
 
 _ALPHABET = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
 _FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
+def encode(data: bytes) -> bytes:
+    """Standard, padded, in one line."""
+    return b2a_base64(data, newline=False)
+
+
 def decode(text: str) -> bytes:
     """Standard or URL-safe, padded or not; line breaks are passed over. Raises BadRequest."""
     try:
-        if _quick_decode is None:
-            return binascii.a2b_base64(text, strict_mode=True)
-        data = _quick_decode(text)
-        # What is missing is padding: then all else was decoded, and nothing passed over.
-        missing = 3 * len(text) - 4 * len(data)
-        if not missing or (missing == 4 and text[-1] == "=") or (missing == 8 and text[-2:] == "=="):
-            return data
-    except (ValueError, RuntimeError):  # the latter is librt's for some padding
-        pass
-    return _decode_unusual(text.encode("utf-8", "surrogatepass"))
+        return a2b_base64(text, strict_mode=True)
+    except ValueError:
+        return _decode_unusual(text.encode("utf-8", "surrogatepass"))
 
 
 def _decode_unusual(data: bytes) -> bytes:
@@ -52,12 +29,12 @@ def _decode_unusual(data: bytes) -> bytes:
     # With padding it must be complete; without, it is completed here.
     padded = cleaned if bare != cleaned else bare + b"=" * (-len(bare) % 4)
     try:
-        return binascii.a2b_base64(padded, strict_mode=True)
+        return a2b_base64(padded, strict_mode=True)
     except ValueError:
         pass
     is_complete = len(bare) % 4 > 1 and padded == bare + b"=" * (-len(bare) % 4)
     if bare != cleaned and is_complete and not set(bare) - _ALPHABET:
-        return binascii.a2b_base64(padded)  # bits behind the end that are not zero: Go does not mind
+        return a2b_base64(padded)  # bits behind the end that are not zero: Go does not mind
     raise BadRequest(f"illegal base64 data at input byte {_offset(data)}")
 
 
