@@ -194,7 +194,7 @@ class Node:
             request_timeout=5 + 2 * config.election_timeout / 1000,
             snapshot_count=config.snapshot_count,
             catchup_entries=config.snapshot_catchup_entries,
-            inline_write_max=0.001,
+            inline_write_max=0.002,
         )
         loop = asyncio.get_running_loop()
         proposals = Proposals(int.from_bytes(os.urandom(ID_BYTES), "big"), settings.request_timeout, loop)

@@ -110,7 +110,7 @@ class DriverSettings:
     tick_interval: float = 0.1
     request_timeout: float = 7.0
     # Applied entries are made durable in the state machine after this long or this much.
-    flush_interval: float = 0.1
+    flush_interval: float = 0.5
     flush_bytes: int = 8 << 20
     # Beyond this much unflushed state, applying waits for the disk.
     pending_bytes_max: int = 256 << 20

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from raft.core.messages import Message
 from raft.core.types import Entry, HardState, ReadState, SnapshotMeta
 
 
-@dataclass(frozen=True, slots=True)
 class Ready:
     """Everything new since the Ready before it. Each thing is handed out exactly once.
 
@@ -31,13 +28,40 @@ class Ready:
     happened of them, nor will.
     """
 
-    hard_state: HardState | None
-    entries: tuple[Entry, ...]
-    messages: tuple[Message, ...]
-    messages_after_persist: tuple[Message, ...]
-    committed_entries: tuple[Entry, ...]
-    read_states: tuple[ReadState, ...]
-    must_sync: bool
-    snapshot: SnapshotMeta | None = None
-    refused_proposals: tuple[int, ...] = ()
-    refused_reads: tuple[int, ...] = ()
+    # No dataclass: a frozen one takes several times as long to make, and there are some for every batch.
+    __slots__ = (
+        "committed_entries",
+        "entries",
+        "hard_state",
+        "messages",
+        "messages_after_persist",
+        "must_sync",
+        "read_states",
+        "refused_proposals",
+        "refused_reads",
+        "snapshot",
+    )
+
+    def __init__(
+        self,
+        hard_state: HardState | None,
+        entries: tuple[Entry, ...],
+        messages: tuple[Message, ...],
+        messages_after_persist: tuple[Message, ...],
+        committed_entries: tuple[Entry, ...],
+        read_states: tuple[ReadState, ...],
+        must_sync: bool,
+        snapshot: SnapshotMeta | None = None,
+        refused_proposals: tuple[int, ...] = (),
+        refused_reads: tuple[int, ...] = (),
+    ) -> None:
+        self.hard_state = hard_state
+        self.entries = entries
+        self.messages = messages
+        self.messages_after_persist = messages_after_persist
+        self.committed_entries = committed_entries
+        self.read_states = read_states
+        self.must_sync = must_sync
+        self.snapshot = snapshot
+        self.refused_proposals = refused_proposals
+        self.refused_reads = refused_reads
