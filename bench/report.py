@@ -5,7 +5,6 @@ Latencies are those of an answer (of a transaction of 100 puts, say), or of an e
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import platform
 import statistics
@@ -15,6 +14,7 @@ from typing import NamedTuple
 
 from bench.figures import Figure, Run
 from bench.goals import goal_of
+from tests.common.builds import is_compiled
 from tests.common.servers import ROOT
 
 COLUMNS = ["work", "", "etcd", "kvorum", "kvorum / etcd (spread)", "goal (reach for)", ""]
@@ -72,9 +72,7 @@ def line(cells: Sequence[str]) -> str:
 
 def machine() -> str:
     """And which build of kvorum runs on it."""
-    spec = importlib.util.find_spec("kvstate.machine")
-    is_compiled = spec is not None and spec.origin is not None and not spec.origin.endswith(".py")
-    build = "kvorum compiled" if is_compiled else "kvorum not compiled"
+    build = "kvorum compiled" if is_compiled() else "kvorum not compiled"
     return f"{os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()}, {build}"
 
 

@@ -52,13 +52,15 @@ _COPY_SYNC_BYTES = 16 << 20
 class LmdbStore:
     """See the module's docstring; the methods are those of ``backend.Store``."""
 
-    def __init__(self, directory: Path, *, map_bytes: int = INITIAL_MAP_BYTES) -> None:
+    def __init__(self, directory: Path, *, map_bytes: int = 0) -> None:
+        """``map_bytes``: for tests; INITIAL_MAP_BYTES if 0."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory = directory
         existing = directory / DATA_FILE
         is_new = not existing.exists()
         try:
-            self._env, map_bytes = _open(directory, map_bytes, 0 if is_new else 2 * existing.stat().st_size)
+            at_least = 0 if is_new else 2 * existing.stat().st_size
+            self._env, map_bytes = _open(directory, map_bytes or INITIAL_MAP_BYTES, at_least)
             databases = {table: self._env.open_db(name) for table, name in _DATABASES.items()}
             long_keys = self._env.open_db(_LONG_KEYS)
         except lmdb.Error as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,16 +15,19 @@ from kvstate.lmdb_store import LmdbStore
 from kvstate.machine import StateMachine
 
 
-class CountingStore(MemoryStore):
-    """Remembers each transaction, and whether it was closed."""
+class CountingStore:
+    """A MemoryStore that remembers each transaction, and whether it was closed."""
 
     def __init__(self) -> None:
-        super().__init__()
+        self._store = MemoryStore()
         self.transactions: list[Changes] = []
         self.closed = False
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
     def write(self, changes: Changes) -> None:
-        super().write(changes)
+        self._store.write(changes)
         self.transactions.append([dict(changed) for changed in changes])
 
     def close(self) -> None:

@@ -134,7 +134,6 @@ def test_a_copy_ends_before_the_map_moves(why: str, tmp_path: Path, monkeypatch:
     """Growing or closing the map while LMDB reads from it would be the end of the process: the copy is
     stopped first, whether or not anybody reads what it writes, and another one succeeds."""
     monkeypatch.setattr("kvstate.lmdb_store.INITIAL_MAP_BYTES", 1 << 26)
-    monkeypatch.setattr(LmdbStore.__init__, "__kwdefaults__", {"map_bytes": 1 << 26})
     state, machine = founded(tmp_path / "state", b"a", 5000)
     copy = SlowCopy(state, tmp_path / "copy", monkeypatch)
     if why == "grows":

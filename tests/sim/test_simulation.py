@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.common.builds import needs_subclasses
 from tests.sim import main, mutants, reached
 from tests.sim.faults import Fault
 from tests.sim.oracle import Oracle, Violation
@@ -35,6 +36,7 @@ def regressions() -> list[int]:
     return [int(line.split()[0]) for line in lines if line and not line.startswith("#")]
 
 
+@needs_subclasses
 def test_new_seeds_keep_every_promise(capsys: pytest.CaptureFixture[str]) -> None:
     """Seeds nobody has run before, chosen by the date."""
     seeds = seeds_of_today()
@@ -44,6 +46,7 @@ def test_new_seeds_keep_every_promise(capsys: pytest.CaptureFixture[str]) -> Non
     )
 
 
+@needs_subclasses
 def test_seeds_that_failed_once_pass(capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever was found once stays mended."""
     failed = main.run_many(regressions(), STEPS, JOBS)
@@ -80,6 +83,7 @@ def test_there_are_enough_mistakes_and_they_fit() -> None:
         compile(mutant.apply(source), mutant.path, "exec")
 
 
+@needs_subclasses
 def test_the_same_seed_gives_the_same_trace_byte_for_byte() -> None:
     """One seed decides everything: also where Python's hashes differ from process to process."""
     traces = [trace_in_a_process_of_its_own(seed=14, hash_seed=hash_seed) for hash_seed in ("1", "2")]
@@ -111,6 +115,7 @@ def test_a_plan_of_faults_shrinks_to_what_is_needed(monkeypatch: pytest.MonkeyPa
     assert smaller.steps == 250
 
 
+@needs_subclasses
 def test_a_failure_is_told_with_its_seed_a_small_plan_and_a_trace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -131,6 +136,7 @@ def broken_check(oracle: Oracle, node: object) -> None:
     oracle.fail("equal hashes", "planted")
 
 
+@needs_subclasses
 def test_a_run_can_be_repeated_with_a_part_of_its_faults() -> None:
     """A seed without its faults is still a run, and a good one."""
     assert attempt(7, STEPS, faults=()) is None
