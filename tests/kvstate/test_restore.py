@@ -19,15 +19,15 @@ class CountingStore:
     """A MemoryStore that remembers each transaction, and whether it was closed."""
 
     def __init__(self) -> None:
-        self._store = MemoryStore()
+        self.memory = MemoryStore()
         self.transactions: list[Changes] = []
         self.closed = False
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
+        return getattr(self.memory, name)
 
     def write(self, changes: Changes) -> None:
-        self._store.write(changes)
+        self.memory.write(changes)
         self.transactions.append([dict(changed) for changed in changes])
 
     def close(self) -> None:
@@ -196,12 +196,12 @@ def test_a_membership_and_its_index_are_one_transaction() -> None:
     machine.apply_membership(2, 1, b"one")
     machine.freeze()
     machine.apply_membership(3, 1, b"two")  # comes too late for what was frozen
-    store.fail_with = StateFault("disk")
+    store.memory.fail_with = StateFault("disk")
     with pytest.raises(StateFault):
         machine.write_frozen()
     reopened = StateMachine(Backend(store.copy()))
     assert (reopened.membership, reopened.applied) == (b"", (0, 0))
-    store.fail_with = None
+    store.memory.fail_with = None
     machine.write_frozen()
     machine.release_frozen()
     assert machine.durable_applied == (2, 1)
@@ -246,5 +246,5 @@ def test_a_copy_is_a_store_of_its_own() -> None:
     copy.write([{b"b": None, b"d": b"other"}, {b"r": None}, *empty[2:]])
     assert content(store) == after
     assert copy.get(Table.KEYS, b"a") == b"1"
-    store.fail_with = StateFault("disk")
+    store.memory.fail_with = StateFault("disk")
     copy.write(empty)
