@@ -246,5 +246,5 @@ def test_a_copy_is_a_store_of_its_own() -> None:
     copy.write([{b"b": None, b"d": b"other"}, {b"r": None}, *empty[2:]])
     assert content(store) == after
     assert copy.get(Table.KEYS, b"a") == b"1"
-    store.memory.fail_with = StateFault("disk")
+    store.fail_with = StateFault("disk")
     copy.write(empty)
