@@ -64,7 +64,7 @@ kvorum_use_compiled() {
     export PYTHONPATH="$compiled:$KVORUM_ROOT" PYTHONSAFEPATH=1
 }
 
-# kvorum_compile: makes the compiled build if there is none, and removes those of other sources.
+# kvorum_compile: makes the compiled build if there is none. Those of other sources stay: a server may run from there.
 kvorum_compile() {
     local compiled unfinished
     compiled="$(kvorum_compiled)"
@@ -73,7 +73,6 @@ kvorum_compile() {
         echo "kvorum: no C compiler found: install one (Debian: gcc), or name it with CC=/path/to/cc." >&2
         return 1
     fi
-    rm -rf "$KVORUM_VENV"/compiled-*
     unfinished="$(mktemp -d "$KVORUM_VENV/compiling-XXXXXX")"
     echo "kvorum: compiling; this takes some minutes" >&2
     (cd "$KVORUM_ROOT" && cp -r api kvorum kvstate raft watch setup.py pyproject.toml README.md "$unfinished")
@@ -83,7 +82,7 @@ kvorum_compile() {
         return 1
     fi
     rm -rf "$unfinished"/build "$unfinished"/build.log "$unfinished"/setup.py "$unfinished"/*.egg-info
-    mv "$unfinished" "$compiled"
+    mv -T "$unfinished" "$compiled" 2>/dev/null || rm -rf "$unfinished" # somebody else has made it meanwhile
 }
 
 # The load generator of the benchmarks, if it is missing and can be installed: they say so themselves if not.

@@ -33,7 +33,7 @@ from raft.snapshot_transfer import (
 
 THREE = Membership(frozenset({1, 2, 3}), frozenset({4}), context=b"context")
 HASTY = TransferSettings(
-    stalled_after=0.5, finish_timeout=1, backoff=0.01, backoff_max=0.05, silent_after=5, kept_for=5
+    stalled_after=1, finish_timeout=2, backoff=0.01, backoff_max=0.05, silent_after=5, kept_for=5
 )
 CONTENT = os.urandom(5 << 20)
 
