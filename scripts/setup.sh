@@ -4,6 +4,7 @@
 
 KVORUM_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 KVORUM_VENV="${KVORUM_VENV:-$KVORUM_ROOT/.venv}"
+KVORUM_PACKAGES="api kvorum kvstate raft watch"
 
 kvorum_find_python() {
     local candidate
@@ -52,7 +53,7 @@ kvorum_setup() {
 # Where the compiled build of these very sources is, or would be.
 kvorum_compiled() {
     local sources
-    sources="$(cd "$KVORUM_ROOT" && find api kvorum kvstate raft watch -name '*.py' | sort | xargs cat setup.py requirements/compile.txt | sha256sum | cut -c1-16)"
+    sources="$(cd "$KVORUM_ROOT" && find $KVORUM_PACKAGES -name '*.py' | sort | xargs cat setup.py requirements/compile.txt | sha256sum | cut -c1-16)"
     echo "$KVORUM_VENV/compiled-$sources"
 }
 
@@ -75,7 +76,7 @@ kvorum_compile() {
     fi
     unfinished="$(mktemp -d "$KVORUM_VENV/compiling-XXXXXX")"
     echo "kvorum: compiling; this takes some minutes" >&2
-    (cd "$KVORUM_ROOT" && cp -r api kvorum kvstate raft watch setup.py pyproject.toml README.md "$unfinished")
+    (cd "$KVORUM_ROOT" && cp -r $KVORUM_PACKAGES setup.py pyproject.toml README.md "$unfinished")
     if ! (cd "$unfinished" && KVORUM_COMPILE=1 "$KVORUM_VENV/bin/python" setup.py build_ext --inplace >build.log 2>&1); then
         tail -20 "$unfinished/build.log" >&2
         rm -rf "$unfinished"
@@ -83,6 +84,13 @@ kvorum_compile() {
     fi
     rm -rf "$unfinished"/build "$unfinished"/build.log "$unfinished"/setup.py "$unfinished"/*.egg-info
     mv -T "$unfinished" "$compiled" 2>/dev/null || rm -rf "$unfinished" # somebody else has made it meanwhile
+}
+
+# What benchmarks run in: the compiled build, where it can be made.
+kvorum_setup_measuring() {
+    kvorum_setup dev
+    kvorum_setup bench
+    kvorum_compile && kvorum_use_compiled || echo "kvorum: measuring without the compiled build" >&2
 }
 
 # The load generator of the benchmarks, if it is missing and can be installed: they say so themselves if not.
