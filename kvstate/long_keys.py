@@ -190,9 +190,9 @@ class _Level:
 
 
 def change(txn: Any, database: Any, changes: Mapping[bytes, bytes | None]) -> None:
-    """Put what has a value and remove what has none. All is put in one
-    call: it lets go of the interpreter's lock and waits for it as often as many, but does less between.
-    To sort it first is not worth its time, all of which would be spent under that lock."""
+    """Put what has a value and remove what has none. All is put in one call: it lets go of the interpreter's
+    lock and waits for it as often as many calls, but does less between. To sort it first is not worth
+    its time, all of which would be spent under that lock."""
     doomed = [key for key, value in changes.items() if value is None]
     items: Collection[tuple[bytes, bytes | None]] = changes.items()
     if doomed:

@@ -25,7 +25,6 @@ unpack_kv_head: Final = _KV_HEAD.unpack_from
 """Create revision, version, lease, and the lengths of key and user of a packed revision. Behind its first
 KV_HEAD_BYTES come key, user and value. For those who make something else of very many than KeyValues."""
 KV_HEAD_BYTES: Final = 39
-REVISION_BYTES = _REVISION.size
 _KEY_RECORD_BYTES: Final = 44
 assert (_KEY_RECORD.size, _REVISION_HEAD.size) == (_KEY_RECORD_BYTES, KV_HEAD_BYTES)
 # A key record ends with what its newest revision begins with: both are packed in one go.
