@@ -7,8 +7,8 @@ leave before it may. ``proposals`` matches answers with who waits for them.
 ``restart`` says what a server begins with after a crash.
 
 ``transport``, ``link`` and ``peer_server`` are the way to the others, ``handshake`` says who is let in,
-``codec`` what travels; ``snapshot_transfer`` brings the state to who lags too far behind. What waits
-for a leader is in ``outgoing`` and ``barriers``.
+``stream`` and ``codec`` what travels; ``snapshot_transfer`` brings the state to who lags too far behind. What
+waits for a leader is in ``outgoing`` and ``barriers``.
 
 This package knows bytes and peers, never keys or HTTP. What it does not do yet is listed in
 ``DESIGN.md``.

@@ -41,7 +41,7 @@ from raft.core.messages import (
 )
 from raft.core.types import Entry, EntryType, Position, SnapshotMeta
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
 """Both ends of a connection must speak the same; it is also the first byte of every frame."""
 
 _VERSION_BYTE = bytes([PROTOCOL_VERSION])

@@ -2,7 +2,7 @@
 
 A request names the cluster, its sender, whom it means to reach, and the protocol it speaks.
 ``accept`` compares that with who we are. What is refused is explained to both sides: here in the
-log, there in the header ``X-Kvorum-Refused``, because a WebSocket's opening has no body to read.
+log, there in the header ``X-Kvorum-Refused``, which is there before any body is read.
 """
 
 from __future__ import annotations

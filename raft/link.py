@@ -1,11 +1,12 @@
-"""The way to one peer: a WebSocket that is opened again and again, and a bounded queue before it.
+"""The way to one peer: a connection (``stream``) that is opened again and again, and a bounded queue
+before it.
 
 Messages may be lost (that is Raft's business), so what comes while there is no connection, or
 while more than ``QUEUE_BYTES_MAX`` wait for a slow one, is dropped. A peer that is slow, stopped
 or gone therefore costs the others nothing, and a bounded amount of memory here.
 
-Whatever has gathered in the queue leaves as one frame (``codec``), up to a size: at once, in ``flush``,
-where the socket takes it; else the link's task waits for room.
+Whatever has gathered in the queue leaves as one frame (``codec``), up to a size: in ``flush``, or when
+the connection has room again.
 """
 
 from __future__ import annotations
@@ -15,16 +16,18 @@ import logging
 import random
 import socket
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
+from aiohttp import hdrs
 
 from raft.codec import encode
 from raft.core.messages import AppendEntries, Message, Propose
 from raft.handshake import REASON, REFUSED, Reason
+from raft.stream import UPGRADE_TO, OutgoingStream
 
 log = logging.getLogger(__name__)
 
@@ -75,10 +78,7 @@ class Link:
         self._on_gone = on_gone
         self._queue: deque[tuple[Message, int]] = deque()
         self._queued_bytes = 0
-        self._stream: aiohttp.ClientWebSocketResponse | None = None  # open, and nobody waits for its room
-        self._stuck: _Started | None = None  # a frame that waits for room
-        self._broken: Exception | None = None  # why a frame could not be sent
-        self._wake = asyncio.Event()  # a frame is stuck, or the connection is over
+        self._stream: OutgoingStream | None = None  # open
         self._try_now = asyncio.Event()
         self._complained: tuple[str, float] = ("", 0.0)
         self._loop = asyncio.get_running_loop()
@@ -95,19 +95,11 @@ class Link:
         self._queued_bytes += size
 
     def flush(self) -> None:
-        """Let what was offered leave, as far as the socket takes it now."""
-        while self._queue and self._stream is not None:
-            sending = self._stream.send_bytes(self._next_frame())
-            try:
-                waiting_for = sending.send(None)
-            except StopIteration:
-                continue
-            except Exception as error:
-                self._stream = None  # it is closing, mostly, which the task will hear as well
-                self._broken = error
-            else:
-                self._stream, self._stuck = None, _Started(sending, waiting_for)
-            self._wake.set()
+        """Let what was offered leave, as far as the connection has room."""
+        stream = self._stream
+        if stream is not None:
+            while self._queue and stream.has_room:
+                stream.send(self._next_frame())
 
     def try_now(self) -> None:
         """The peer was heard of: there is no reason to wait with the next attempt."""
@@ -131,7 +123,7 @@ class Link:
                     back_off, was_connected = _BACK_OFF_MIN, True
                     self._complained = ("", 0.0)
                     continue  # it was there a moment ago: at once, and see
-            except aiohttp.WSServerHandshakeError as error:
+            except _NotLetIn as error:
                 if error.status >= 500:  # a member that stops, or a proxy before one that does not run
                     self._complain(
                         f"member {self.member:x} cannot be reached at {url}: HTTP status {error.status}"
@@ -156,45 +148,31 @@ class Link:
     async def _connect(self, url: str) -> None:
         """Keep one connection as long as it lasts."""
         async with asyncio.timeout(self._settings.connect_timeout):
-            stream = await self._session.ws_connect(
+            response = await self._session.get(
                 url.rstrip("/") + STREAM_PATH,
-                headers=self._headers(self.member),
-                heartbeat=self._settings.ping_interval,
+                headers={**self._headers(self.member), hdrs.CONNECTION: "Upgrade", hdrs.UPGRADE: UPGRADE_TO},
+                allow_redirects=False,
             )
-        _give_up_after(stream.get_extra_info("socket"), self._settings.unacknowledged_max)
-        async with stream:
+        async with response:
+            if response.status != 101:
+                raise _NotLetIn(response.status, response.headers)
+            connection = response.connection
+            if connection is None or connection.protocol is None or connection.transport is None:
+                raise ConnectionResetError("it ended at once")
+            _give_up_after(connection.transport.get_extra_info("socket"), self._settings.unacknowledged_max)
+            stream = OutgoingStream(
+                connection.transport, connection.protocol, self._settings.ping_interval, self.flush
+            )
             log.info("connected to member %x at %s", self.member, url)
-            self.connected_since = self._loop.time()
-            reader = self._loop.create_task(self._until_closed(stream))
-            reader.add_done_callback(lambda _: self._wake.set())
+            self.connected_since, self._stream = self._loop.time(), stream
             try:
-                while not reader.done():
-                    if self._broken is not None:
-                        raise self._broken
-                    if self._stuck is not None:
-                        stuck, self._stuck = self._stuck, None
-                        await stuck
-                    self._stream = stream
-                    self.flush()
-                    await self._wake.wait()
-                    self._wake.clear()
-                self._complain(f"the connection to member {self.member:x} ended: {reader.result()}")
-            except (aiohttp.ClientError, OSError) as error:
-                self._complain(f"the connection to member {self.member:x} ended: {_cause(error)}")
+                await stream.closed.wait()
+                self._complain(f"the connection to member {self.member:x} ended: {stream.why}")
             finally:
-                self.connected_since = self._stream = self._stuck = self._broken = None
+                self.connected_since = self._stream = None
                 self._queue.clear()
                 self._queued_bytes = 0
-                reader.cancel()
-
-    async def _until_closed(self, stream: aiohttp.ClientWebSocketResponse) -> str:
-        """The peer sends nothing on this connection but its end; returns what it says about that."""
-        while True:
-            message = await stream.receive()
-            if message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.ERROR):
-                return str(message.extra or message.data)
-            if message.type in (aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED):
-                return str(stream.exception() or "closed")
+                stream.close()
 
     def _next_frame(self) -> bytes:
         messages, size = [], 0
@@ -205,10 +183,9 @@ class Link:
         self._queued_bytes -= size
         return encode(messages)
 
-    def _refused(self, url: str, error: aiohttp.WSServerHandshakeError) -> None:
-        headers: Mapping[str, str] = error.headers or {}
-        text = headers.get(REFUSED)
-        reason = next((one for one in Reason if one.value == headers.get(REASON)), None)
+    def _refused(self, url: str, error: _NotLetIn) -> None:
+        text = error.headers.get(REFUSED)
+        reason = next((one for one in Reason if one.value == error.headers.get(REASON)), None)
         if text is None:
             text = f"what answers at {url} is no member of a Kvorum cluster (HTTP status {error.status})"
         self._complain(f"member {self.member:x} at {url} refused this member: {text}")
@@ -223,16 +200,13 @@ class Link:
             log.warning("%s", text)
 
 
-class _Started:
-    """The rest of a coroutine that was begun by hand and waits for something."""
+class _NotLetIn(Exception):
+    """What was called answers something else than that messages may be sent."""
 
-    def __init__(self, coroutine: Coroutine[Any, Any, None], waiting_for: Any) -> None:
-        self._coroutine = coroutine
-        self._waiting_for = waiting_for
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        yield self._waiting_for
-        yield from self._coroutine.__await__()
+    def __init__(self, status: int, headers: Mapping[str, str]) -> None:
+        super().__init__(f"HTTP status {status}")
+        self.status = status
+        self.headers = headers
 
 
 def _is_refusal(error: Exception) -> bool:

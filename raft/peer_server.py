@@ -11,19 +11,18 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
-import aiohttp
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from raft.codec import Malformed, decode
 from raft.core.messages import Message
 from raft.handshake import Identity, Refused, Sender, accept
 from raft.link import QUEUE_BYTES_MAX, STREAM_PATH
+from raft.stream import UPGRADE_TO, IncomingStream
 
 log = logging.getLogger(__name__)
 
 FRAME_BYTES_MAX: Final = QUEUE_BYTES_MAX + (4 << 20)
 _REMIND_SECONDS = 60.0
-_CLOSE_SECONDS = 0.5  # how long a goodbye is waited for
 
 REQUEST_SENDER: Final = web.RequestKey("sender", Sender)
 """Who made a request that a handler gets."""
@@ -53,7 +52,7 @@ class PeerServer:
         self._removed = removed
         self._has_started = has_started
         self._ping_interval = ping_interval
-        self._streams: dict[int, tuple[web.WebSocketResponse, web.Request]] = {}
+        self._streams: dict[int, IncomingStream] = {}
         self._warned: dict[tuple[int, str], float] = {}
         self._is_closed = False
         application = web.Application(client_max_size=QUEUE_BYTES_MAX)
@@ -79,17 +78,13 @@ class PeerServer:
         self._is_closed = True
         for site in list(self._runner.sites):
             await site.stop()
-        streams = [stream for stream, _ in self._streams.values()]
-        await asyncio.gather(
-            *(_close(stream, aiohttp.WSCloseCode.GOING_AWAY, "the member stops") for stream in streams)
-        )
+        await asyncio.gather(*(stream.end("the member stops") for stream in self._streams.values()))
         await self._runner.cleanup()
 
     async def drop(self, member: int) -> None:
         """The member is one no more: end what it has open here."""
         if member in self._streams:
-            stream, _ = self._streams.pop(member)
-            await _close(stream, aiohttp.WSCloseCode.POLICY_VIOLATION, "removed from the cluster")
+            await self._streams.pop(member).end("removed from the cluster")
 
     def _checked(self, handler: Handler) -> Handler:
         async def check(request: web.Request) -> web.StreamResponse:
@@ -107,36 +102,38 @@ class PeerServer:
         sender = request[REQUEST_SENDER]
         if self._is_closed:
             return web.Response(status=503)
-        stream = web.WebSocketResponse(
-            timeout=_CLOSE_SECONDS,
-            compress=False,
-            heartbeat=self._ping_interval,
-            max_msg_size=FRAME_BYTES_MAX,
+        if request.headers.get(hdrs.UPGRADE) != UPGRADE_TO:
+            return web.Response(status=426, headers={hdrs.UPGRADE: UPGRADE_TO})
+        response = web.StreamResponse(status=101)
+        response.headers[hdrs.CONNECTION] = "Upgrade"
+        response.headers[hdrs.UPGRADE] = UPGRADE_TO
+        await response.prepare(request)
+        if request.transport is None:
+            return response
+        member = sender.member_id
+        stream = IncomingStream(
+            request.transport,
+            request.protocol,
+            FRAME_BYTES_MAX,
+            2 * self._ping_interval,
+            lambda frame: self._take(frame, member),
+            lambda error: log.warning(
+                "member %x sent what is no message, and is hung up on: %s", member, error
+            ),
         )
-        await stream.prepare(request)
-        _, before = self._streams.get(sender.member_id, (None, None))
-        self._streams[sender.member_id] = (stream, request)
-        if before is not None and before.transport is not None:
+        before = self._streams.get(member)
+        self._streams[member] = stream
+        if before is not None:
             # Its end has not been noticed here yet; two at once would only shuffle messages.
-            before.transport.abort()
+            before.abort()
         self._heard_of(sender)
         try:
-            async for frame in stream:
-                if frame.type is aiohttp.WSMsgType.TEXT:
-                    raise Malformed("a frame is text: expected binary")
-                if frame.type is aiohttp.WSMsgType.ERROR:
-                    # Only what the peer has done; that a connection is lost is nothing to tell here.
-                    if isinstance(frame.data, aiohttp.WebSocketError):
-                        raise Malformed(str(frame.data))
-                    break
-                self._take(frame.data, sender.member_id)
-        except Malformed as error:
-            log.warning("member %x sent what is no message, and is hung up on: %s", sender.member_id, error)
-            await _close(stream, aiohttp.WSCloseCode.PROTOCOL_ERROR, str(error))
+            await stream.closed.wait()
         finally:
-            if self._streams.get(sender.member_id) == (stream, request):
-                del self._streams[sender.member_id]
-        return stream
+            if self._streams.get(member) is stream:
+                del self._streams[member]
+            stream.abort()
+        return response
 
     def _take(self, frame: bytes, sender: int) -> None:
         for message in decode(frame):
@@ -153,8 +150,3 @@ class PeerServer:
         if now - self._warned.get(key, -_REMIND_SECONDS) >= _REMIND_SECONDS:
             self._warned[key] = now
             log.warning("a request from %s was refused: %s", remote, refused)
-
-
-async def _close(stream: web.WebSocketResponse, code: int, why: str) -> None:
-    """Say goodbye, and why."""
-    await stream.close(code=code, message=why.encode()[:120], drain=False)

@@ -1,4 +1,4 @@
-"""How messages reach the peers, and come from them: one WebSocket per direction and pair (``link``),
+"""How messages reach the peers, and come from them: one connection per direction and pair (``link``),
 one HTTP server for all of them (``peer_server``).
 
 A message is offered to the link of its target; an InstallSnapshot goes, with its content, beside

@@ -15,6 +15,7 @@ import struct
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -130,5 +131,6 @@ class Tree(Server):
         self._node = node
 
     def kill(self) -> None:
-        os.kill(self._node, 9)
+        with suppress(ProcessLookupError):  # a write that failed may have stopped it already
+            os.kill(self._node, 9)
         self.process.wait()

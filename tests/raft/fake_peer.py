@@ -2,7 +2,7 @@
 port of this machine that takes streams, and reads them or does not, as a test wishes.
 
 Nothing here needs to be waited for by the clock: ``connected`` and ``frames`` are queues. A stream is put
-into ``connected`` when its other end has answered a ping, which it does only once it sends messages.
+into ``connected`` when its other end gives a sign of life, which it does only once it sends messages.
 """
 
 from __future__ import annotations
@@ -10,16 +10,18 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager
 
 import aiohttp
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from raft.codec import decode
 from raft.core.messages import AppendEntries, Heartbeat, Message
 from raft.core.types import Entry, EntryType
 from raft.link import STREAM_PATH
+from raft.stream import UPGRADE_TO, IncomingStream
 
+UPGRADED = {hdrs.CONNECTION: "Upgrade", hdrs.UPGRADE: UPGRADE_TO}
 SOCKET_BYTES = 1 << 14  # about what the kernel holds for each end of a connection
 
 
@@ -36,6 +38,7 @@ class FakePeer:
         self.connected: asyncio.Queue[asyncio.Transport] = asyncio.Queue()
         self.ended: asyncio.Queue[None] = asyncio.Queue()
         self.frames: asyncio.Queue[list[Message]] = asyncio.Queue()
+        self.streams: list[IncomingStream] = []
         self.port = 0
         self._runner: web.AppRunner | None = None
 
@@ -74,21 +77,48 @@ class FakePeer:
         self.attempts += 1
         if self.refusal is not None:
             return web.Response(status=self.refusal)
-        stream = web.WebSocketResponse(autoping=False, timeout=0.02)
-        await stream.prepare(request)
+        response = web.StreamResponse(status=101, headers=UPGRADED)
+        await response.prepare(request)
+        assert request.transport is not None
+        stream = _FakeStream(self, request.transport, request.protocol)
+        self.streams.append(stream)
         if self.is_rude:
-            return stream
-        await stream.ping()
-        with suppress(ConnectionError):
-            async for frame in stream:
-                if frame.type is aiohttp.WSMsgType.BINARY:
-                    self.frames.put_nowait(decode(frame.data))
-                elif frame.type is aiohttp.WSMsgType.PONG:
-                    assert request.transport is not None
-                    self.connected.put_nowait(request.transport)
-                    await self.reads.wait()
+            stream.abort()
+        try:
+            await stream.closed.wait()
+        finally:
+            stream.abort()
         self.ended.put_nowait(None)
-        return stream
+        return response
+
+
+class _FakeStream(IncomingStream):
+    """Reads on after the first sign of life only when the peer does."""
+
+    def __init__(self, peer: FakePeer, transport: asyncio.Transport, before: asyncio.BaseProtocol) -> None:
+        self._peer = peer
+        self._reading: asyncio.Task[None] | None = None
+        super().__init__(
+            transport,
+            before,
+            1 << 30,
+            60.0,
+            lambda frame: peer.frames.put_nowait(decode(frame)),
+            lambda _: None,
+        )
+
+    def _take(self, frame: bytes) -> None:
+        if not frame:
+            if not self._peer.reads.is_set():
+                self._transport.pause_reading()
+                self._reading = asyncio.get_running_loop().create_task(self._read_on())
+            self._peer.connected.put_nowait(self._transport)
+        super()._take(frame)
+
+    async def _read_on(self) -> None:
+        await self._peer.reads.wait()
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
 
 
 @asynccontextmanager

@@ -79,7 +79,7 @@ def test_golden_bytes() -> None:
     """The protocol is what other members speak, perhaps of another version: it does not change unnoticed."""
     entry = Entry(8, 3, EntryType.NORMAL, b"x")
     frame = encode([Heartbeat(1, 2, 3, 7, 0), AppendEntries(1, 2, 3, 7, 2, (entry,), 7)])
-    assert frame.hex() == "0192960601020307009804010203" + "0702c406" + "930003c40178" + "07"
+    assert frame.hex() == "0292960601020307009804010203" + "0702c406" + "930003c40178" + "07"
 
 
 @given(st.binary(max_size=60))
@@ -122,11 +122,11 @@ def test_a_frame_cut_short_is_refused(message: Message, data: st.DataObject) -> 
 def test_a_message_that_is_none_is_refused(row: list[object], said: str) -> None:
     """With a sentence that says what was wrong with it."""
     with pytest.raises(Malformed, match=said):
-        decode(b"\1" + msgpack.packb([row]))
+        decode(b"\2" + msgpack.packb([row]))
 
 
 def test_another_protocol_version_is_named() -> None:
     """Both numbers are told."""
     frame = encode([RequestVote(1, 2, 3, 4, 5)])
-    with pytest.raises(Malformed, match="protocol version 2, this program speaks 1"):
-        decode(b"\2" + frame[1:])
+    with pytest.raises(Malformed, match="protocol version 3, this program speaks 2"):
+        decode(b"\3" + frame[1:])

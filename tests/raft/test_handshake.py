@@ -25,7 +25,7 @@ def test_a_member_of_the_cluster_is_let_in() -> None:
     [
         ({}, Reason.NOT_A_MEMBER, "does not say which member"),
         ({**THEM.headers(1), SENDER: "no number"}, Reason.NOT_A_MEMBER, "does not say which member"),
-        ({**THEM.headers(1), PROTOCOL: "7"}, Reason.PROTOCOL, "member 2 speaks 7, member 1 speaks 1"),
+        ({**THEM.headers(1), PROTOCOL: "7"}, Reason.PROTOCOL, "member 2 speaks 7, member 1 speaks 2"),
         (
             {**THEM.headers(1), CLUSTER: "c2"},
             Reason.CLUSTER,

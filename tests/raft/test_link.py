@@ -20,7 +20,7 @@ from tests.raft.fake_peer import fake_peers, free_port, large, session_with_litt
 class Linked:
     """A link of member 1 to member 2, and what it calls back."""
 
-    def __init__(self, session: aiohttp.ClientSession, *urls: str) -> None:
+    def __init__(self, session: aiohttp.ClientSession, *urls: str, ping_interval: float) -> None:
         self.attempts: asyncio.Queue[None] = asyncio.Queue()
         self.refusals: asyncio.Queue[tuple[Reason | None, str]] = asyncio.Queue()
         self.gone: list[int] = []
@@ -29,7 +29,7 @@ class Linked:
             2,
             urls,
             session,
-            LinkSettings(),
+            LinkSettings(ping_interval=ping_interval),
             self._headers,
             lambda _, reason, text: self.refusals.put_nowait((reason, text)),
             self._on_gone,
@@ -50,10 +50,10 @@ class Linked:
 
 
 @asynccontextmanager
-async def linked(*urls: str) -> AsyncIterator[Linked]:
+async def linked(*urls: str, ping_interval: float = 5.0) -> AsyncIterator[Linked]:
     """All that happens inside must happen soon."""
     async with session_with_little_room() as session, asyncio.timeout(5):
-        one = Linked(session, *urls)
+        one = Linked(session, *urls, ping_interval=ping_interval)
         try:
             yield one
         finally:
@@ -154,6 +154,32 @@ async def test_a_connection_that_breaks_with_a_frame_stuck_in_it_is_replaced(
         assert await peer.frames.get() == [large(1000)]
 
 
+async def test_a_peer_of_whom_nothing_is_heard_is_hung_up_on(caplog: pytest.LogCaptureFixture) -> None:
+    """One that takes connections, then neither reads nor answers: the log says so, and it is tried anew."""
+    async with fake_peers() as [peer], linked(peer.url, ping_interval=0.05) as one:
+        peer.reads.clear()
+        for _ in range(2):
+            await one.attempts.get()
+    assert "there was no sign of life for 0.05 s" in caplog.text
+
+
+async def test_a_peer_that_lives_is_kept() -> None:
+    """It answers signs of life, however little there is to send."""
+    async with fake_peers() as [peer], linked(peer.url, ping_interval=0.02) as one:
+        for _ in range(6):
+            await peer.connected.get()  # one for each sign of life
+        assert one.link.connected_since is not None
+        assert peer.attempts == 1
+
+
+async def test_why_a_peer_hung_up_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """The log has its goodbye."""
+    async with fake_peers() as [peer], linked(peer.url):
+        await peer.connected.get()
+        await peer.streams[-1].end("it is late")
+    assert "the connection to member 2 ended: it is late" in caplog.text
+
+
 async def test_a_peer_that_has_gone_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """``on_gone`` is called when a connection has ended and nobody takes another one; not at each try after
     that."""
@@ -220,7 +246,7 @@ async def test_all_addresses_are_tried() -> None:
 
 
 async def test_what_is_no_member_is_told_of() -> None:
-    """A server that is not Kvorum's answers no WebSocket: ``on_refused`` hears its status, and no reason."""
+    """A server that is not Kvorum's takes no messages: ``on_refused`` hears its status, and no reason."""
     async with fake_peers() as [peer]:
         peer.refusal = 404
         async with linked(peer.url) as one:
@@ -298,13 +324,13 @@ async def test_no_error_ends_a_link(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Also one that nobody has thought of is told, and the peer called again."""
-    connect = aiohttp.ClientSession.ws_connect
+    get = aiohttp.ClientSession.get
 
     def broken(*_: Any, **__: Any) -> Any:
-        monkeypatch.setattr(aiohttp.ClientSession, "ws_connect", connect)
+        monkeypatch.setattr(aiohttp.ClientSession, "get", get)
         raise KeyError("surprise")
 
-    monkeypatch.setattr(aiohttp.ClientSession, "ws_connect", broken)
+    monkeypatch.setattr(aiohttp.ClientSession, "get", broken)
     async with fake_peers() as [peer], linked(peer.url):
         await peer.connected.get()
     assert "surprise" in caplog.text

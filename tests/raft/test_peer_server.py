@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import aiohttp
 import pytest
-from aiohttp import ClientWebSocketResponse, web
+from aiohttp import hdrs, web
 
 import raft.peer_server
 from raft.codec import encode
@@ -17,17 +17,56 @@ from raft.core.messages import Message
 from raft.handshake import CLUSTER, PROTOCOL, REASON, REFUSED, Identity, Sender
 from raft.link import STREAM_PATH
 from raft.peer_server import REQUEST_SENDER, PeerServer
-from tests.raft.fake_peer import free_port, small
+from raft.stream import LENGTH_BYTES
+from tests.raft.fake_peer import UPGRADED, free_port, small
 
 TWO = Identity(0xC1, 2, ("http://two:2380",))
 THREE = Identity(0xC1, 3)
 REMOVED = Identity(0xC1, 8)
 
 
+class Opened:
+    """A member's end of its stream."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    def send(self, *frames: bytes) -> None:
+        self.writer.write(b"".join(framed(frame) for frame in frames))
+
+    async def receive(self) -> bytes:
+        """The next frame. Raises IncompleteReadError at the end."""
+        size = int.from_bytes(await self.reader.readexactly(LENGTH_BYTES), "big")
+        return await self.reader.readexactly(size)
+
+    async def end(self) -> str:
+        """How it ends: the goodbye, which is answered, or what else is left."""
+        try:
+            return (await self.receive()).decode()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return ""
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        self.writer.close()
+
+    async def gone(self) -> None:
+        """Hung up, and nothing left of it."""
+        self.close()
+        with suppress(ConnectionError):
+            await self.writer.wait_closed()
+
+
+def framed(frame: bytes) -> bytes:
+    return len(frame).to_bytes(LENGTH_BYTES, "big") + frame
+
+
 class Serving:
     """Member 1's server, what it delivers, and members that connect to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, ping_interval: float = 5.0) -> None:
         self.received: asyncio.Queue[Message] = asyncio.Queue()
         self.heard_of: list[Sender] = []
         self.gate = asyncio.Event()
@@ -40,16 +79,26 @@ class Serving:
             has_started=lambda _: False,
             handlers={"/raft/ask": self._answer, "/raft/wait": self._wait},
             open_pages={"/page": self._page},
-            ping_interval=5.0,
+            ping_interval=ping_interval,
         )
         self.url = f"http://127.0.0.1:{free_port()}"
         self.session = aiohttp.ClientSession()
+        self.streams: list[Opened] = []
 
     async def open(self) -> None:
         await self.server.open([("127.0.0.1", int(self.url.rpartition(":")[2]))])
 
-    async def connect(self, member: Identity) -> ClientWebSocketResponse:
-        return await self.session.ws_connect(self.url + STREAM_PATH, headers=member.headers(1))
+    async def connect(self, member: Identity) -> Opened:
+        """As a link does. Raises OSError; AssertionError if it is not let in."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(self.url.rpartition(":")[2]))
+        stream = Opened(reader, writer)
+        self.streams.append(stream)
+        headers = {hdrs.HOST: "one", **member.headers(1), **UPGRADED}
+        lines = [f"GET {STREAM_PATH} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+        writer.write("\r\n".join([*lines, "", ""]).encode())
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 "), head
+        return stream
 
     async def get(self, path: str, headers: dict[str, str]) -> tuple[int, dict[str, str], str]:
         async with self.session.get(self.url + path, headers=headers) as response:
@@ -69,31 +118,25 @@ class Serving:
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[Serving]:
+async def serving(ping_interval: float = 5.0) -> AsyncIterator[Serving]:
     """All that happens inside must happen soon."""
-    one = Serving()
+    one = Serving(ping_interval)
     async with one.session, asyncio.timeout(5):
         await one.open()
         try:
             yield one
         finally:
+            for stream in one.streams:
+                await stream.gone()
             await one.server.close()
-
-
-async def end_of(stream: ClientWebSocketResponse) -> tuple[int | None, str]:
-    """How a stream ends: the code, and what is said."""
-    message = await stream.receive()
-    while message.type is aiohttp.WSMsgType.BINARY:
-        message = await stream.receive()
-    return message.data, str(message.extra or "")
 
 
 async def test_a_member_delivers_its_messages() -> None:
     """In their order over frames, and who it is is told before the first of them."""
     async with serving() as one:
         stream = await one.connect(TWO)
-        await stream.send_bytes(encode([small(1, source=2, target=1), small(2, source=2, target=1)]))
-        await stream.send_bytes(encode([small(3, source=2, target=1)]))
+        stream.send(encode([small(1, source=2, target=1), small(2, source=2, target=1)]))
+        stream.send(encode([small(3, source=2, target=1)]))
         for number in (1, 2, 3):
             assert await one.received.get() == small(number, source=2, target=1)
         assert one.heard_of == [Sender(2, TWO.peer_urls)]
@@ -152,34 +195,28 @@ async def test_a_header_of_any_bytes_is_refused_in_order() -> None:
     ("frame", "said"),
     [
         (b"nonsense", "protocol version 110"),
-        (b"\1\x91\x91\x63", "tag 99"),
-        ("text", "text"),
+        (b"\2\x91\x91\x63", "tag 99"),
         (encode([small(1, source=3, target=1)]), "from member 3 to member 1 came from member 2"),
         (encode([small(1, source=2, target=3)]), "from member 2 to member 3 came from member 2"),
     ],
-    ids=["garbage", "no message", "text", "another source", "another target"],
+    ids=["garbage", "no message", "another source", "another target"],
 )
 async def test_what_is_no_message_ends_the_connection(
-    frame: bytes | str, said: str, caplog: pytest.LogCaptureFixture
+    frame: bytes, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The log and the sender hear why, and nothing that came after it is delivered."""
     async with serving() as one:
         stream = await one.connect(TWO)
-        await stream.send_bytes(encode([small(1, source=2, target=1)]))
-        if isinstance(frame, str):
-            await stream.send_str(frame)
-        else:
-            await stream.send_bytes(frame)
-        await stream.send_bytes(encode([small(2, source=2, target=1)]))
-        code, reason = await end_of(stream)
-        assert code == aiohttp.WSCloseCode.PROTOCOL_ERROR
-        assert said in reason
+        stream.send(encode([small(1, source=2, target=1)]))
+        stream.send(frame)
+        stream.send(encode([small(2, source=2, target=1)]))
+        assert said in await stream.end()
         assert said in caplog.text
         assert one.received.get_nowait() == small(1, source=2, target=1)
         assert one.received.empty()
         # It is let in again.
         stream = await one.connect(TWO)
-        await stream.send_bytes(encode([small(3, source=2, target=1)]))
+        stream.send(encode([small(3, source=2, target=1)]))
         assert await one.received.get() == small(3, source=2, target=1)
 
 
@@ -188,8 +225,8 @@ async def test_a_frame_is_delivered_up_to_what_is_wrong_in_it() -> None:
     async with serving() as one:
         stream = await one.connect(TWO)
         good, late = small(1, source=2, target=1), small(3, source=2, target=1)
-        await stream.send_bytes(encode([good, small(2, source=3, target=1), late]))
-        await end_of(stream)
+        stream.send(encode([good, small(2, source=3, target=1), late]))
+        await stream.end()
         assert one.received.get_nowait() == good
         assert one.received.empty()
 
@@ -201,24 +238,59 @@ async def test_a_frame_that_is_too_large_ends_the_connection(
     monkeypatch.setattr(raft.peer_server, "FRAME_BYTES_MAX", 1000)
     async with serving() as one:
         stream = await one.connect(TWO)
-        await stream.send_bytes(bytes(2000))
-        code, _ = await end_of(stream)
-        assert code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
+        stream.send(bytes(2000))
+        assert await stream.end() == "a frame has 2000 bytes: expected at most 1000"
         await one.server.close()
         assert one.received.empty()
     assert "member 2 sent what is no message" in caplog.text
 
 
+async def test_frames_come_in_any_pieces() -> None:
+    """Whatever the network makes of them: byte by byte, or many at once."""
+    async with serving() as one:
+        stream = await one.connect(TWO)
+        sent = [small(number, source=2, target=1) for number in range(6)]
+        frames = b"".join(framed(encode([message])) for message in sent)
+        for begin in range(len(frames) // 2):
+            stream.writer.write(frames[begin : begin + 1])
+            await asyncio.sleep(0)
+        stream.writer.write(frames[len(frames) // 2 :])
+        assert [await one.received.get() for _ in sent] == sent
+
+
+async def test_a_sign_of_life_is_answered() -> None:
+    """With one; between frames it changes nothing."""
+    async with serving() as one:
+        stream = await one.connect(TWO)
+        stream.send(b"", encode([small(1, source=2, target=1)]), b"")
+        assert [await stream.receive(), await stream.receive()] == [b"", b""]
+        assert one.received.get_nowait() == small(1, source=2, target=1)
+
+
+async def test_a_member_of_whom_nothing_is_heard_is_hung_up_on() -> None:
+    """After twice the interval in which it should give a sign of life, at the earliest."""
+    async with serving(ping_interval=0.05) as one:
+        begun = asyncio.get_running_loop().time()
+        stream = await one.connect(TWO)
+        assert await stream.end() == ""
+        assert asyncio.get_running_loop().time() - begun >= 0.1
+
+
+async def test_one_who_cannot_upgrade_is_told() -> None:
+    """A member's request for a stream that does not say so is answered with status 426."""
+    async with serving() as one:
+        status, headers, _ = await one.get(STREAM_PATH, TWO.headers(1))
+        assert (status, headers[hdrs.UPGRADE]) == (426, UPGRADED[hdrs.UPGRADE])
+
+
 async def test_a_member_that_hangs_up_is_not_complained_about(caplog: pytest.LogCaptureFixture) -> None:
-    """Whether it says goodbye or not."""
+    """Whether it does so in order or not, and in the middle of a frame."""
     caplog.set_level(logging.INFO, "raft.peer_server")
     async with serving() as one:
-        await (await one.connect(TWO)).close()
+        (await one.connect(TWO)).close()
         stream = await one.connect(THREE)
-        connection = stream._conn
-        assert connection is not None
-        assert connection.transport is not None
-        connection.transport.abort()
+        stream.writer.write(framed(bytes(100))[:50])
+        stream.writer.transport.abort()
     assert [record for record in caplog.records if record.name == "raft.peer_server"] == []
 
 
@@ -228,11 +300,11 @@ async def test_a_newer_connection_replaces_the_older() -> None:
     async with serving() as one:
         older = await one.connect(TWO)
         newer = await one.connect(TWO)
-        await end_of(older)
-        await newer.send_bytes(encode([small(1, source=2, target=1)]))
+        assert await older.end() == ""
+        newer.send(encode([small(1, source=2, target=1)]))
         assert await one.received.get() == small(1, source=2, target=1)
         await one.server.drop(2)
-        assert (await end_of(newer))[0] == aiohttp.WSCloseCode.POLICY_VIOLATION
+        assert await newer.end() == "removed from the cluster"
 
 
 async def test_a_member_that_is_dropped_is_hung_up_on() -> None:
@@ -242,8 +314,8 @@ async def test_a_member_that_is_dropped_is_hung_up_on() -> None:
         await one.server.drop(2)
         await one.server.drop(2)
         await one.server.drop(9)
-        assert await end_of(two) == (aiohttp.WSCloseCode.POLICY_VIOLATION, "removed from the cluster")
-        await three.send_bytes(encode([small(1, source=3, target=1)]))
+        assert await two.end() == "removed from the cluster"
+        three.send(encode([small(1, source=3, target=1)]))
         assert await one.received.get() == small(1, source=3, target=1)
 
 
@@ -275,22 +347,32 @@ async def test_an_address_that_is_taken_is_told() -> None:
 
 
 async def test_close_waits_for_no_peer() -> None:
-    """Every stream ends with a goodbye, at once, though nobody reads it; afterwards the port refuses."""
+    """Every stream ends with a goodbye, and soon, though nobody answers it; afterwards the port refuses."""
     async with serving() as one:
         streams = [await one.connect(TWO), await one.connect(THREE)]
-        async with asyncio.timeout(0.3):
+        async with asyncio.timeout(0.9):
             await one.server.close()
         for stream in streams:
-            assert (await end_of(stream))[0] == aiohttp.WSCloseCode.GOING_AWAY
-        with pytest.raises(aiohttp.ClientConnectorError):
+            assert await stream.end() == "the member stops"
+        with pytest.raises(OSError, match=r"refused|failed"):
             await one.connect(TWO)
+
+
+async def test_close_is_quick_where_the_goodbye_is_answered() -> None:
+    """Nothing else is waited for."""
+    async with serving() as one:
+        stream = await one.connect(TWO)
+        closing = asyncio.create_task(one.server.close())
+        assert await stream.end() == "the member stops"
+        async with asyncio.timeout(0.3):
+            await closing
 
 
 async def test_close_waits_for_no_peer_that_is_hung_up_on() -> None:
     """One that does not answer a goodbye is not waited for longer than half a second."""
     async with serving() as one:
         stream = await one.connect(TWO)
-        await stream.send_bytes(b"nonsense")
-        await stream._reader.read()  # the goodbye, which is not answered
+        stream.send(b"nonsense")
+        await stream.receive()  # the goodbye, which is not answered
         async with asyncio.timeout(0.9):
             await one.server.close()
