@@ -1,8 +1,8 @@
 """What can be asked of the store, and what it answers.
 
 Requests mirror etcd's protobuf messages field by field; absent fields have
-protobuf's defaults. ``Put``, ``DeleteRange``, ``Txn`` and ``Compact`` are commands:
-they travel through the log. ``Range`` is a read, alone or inside a ``Txn``.
+protobuf's defaults. ``Put``, ``DeleteRange``, ``Txn``, ``Compact`` and those of leases are
+commands: they travel through the log. ``Range`` is a read, alone or inside a ``Txn``.
 
 All are values: nobody changes one that is made. ``Put`` and ``Range`` are not frozen by the language,
 though: there is one for every put, on every node, and for every read, and a frozen dataclass takes
@@ -163,7 +163,34 @@ class Compact:
     physical: bool = False
 
 
-Command: TypeAlias = Put | DeleteRange | Txn | Compact
+@dataclass(frozen=True, slots=True)
+class LeaseGrant:
+    """Who proposes has chosen the ``id``, any but 0, and raised ``ttl``, in seconds, to the minimum."""
+
+    id: int = 0
+    ttl: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRevoke:
+    """End a lease and delete all keys attached to it, in one revision.
+
+    ``expired_in_term``, if not 0: the leader of that term found that the lease has run out. Its successor
+    may have renewed it meanwhile, so in an entry of another term this is refused (ExpiryOutdated)."""
+
+    id: int = 0
+    expired_in_term: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseCheckpoint:
+    """Pairs of a lease's id and the seconds that it has left, for the next leader to begin with. Leases
+    that are gone are passed over."""
+
+    checkpoints: tuple[tuple[int, int], ...] = ()
+
+
+Command: TypeAlias = Put | DeleteRange | Txn | Compact | LeaseGrant | LeaseRevoke | LeaseCheckpoint
 
 
 class RangeResponse(NamedTuple):
@@ -193,4 +220,20 @@ class CompactResponse(NamedTuple):
     pass
 
 
-Response: TypeAlias = "RangeResponse | PutResponse | DeleteRangeResponse | TxnResponse | CompactResponse"
+class LeaseGrantResponse(NamedTuple):
+    id: int
+    ttl: int
+
+
+class LeaseRevokeResponse(NamedTuple):
+    id: int
+
+
+class LeaseCheckpointResponse(NamedTuple):
+    pass
+
+
+Response: TypeAlias = (
+    "RangeResponse | PutResponse | DeleteRangeResponse | TxnResponse | CompactResponse"
+    " | LeaseGrantResponse | LeaseRevokeResponse | LeaseCheckpointResponse"
+)

@@ -19,6 +19,7 @@ from kvstate.commands import (
     Command,
     Compact,
     CompactResponse,
+    DeleteRange,
     Put,
     Range,
     RangeResponse,
@@ -154,7 +155,9 @@ class StateMachine:
         if isinstance(command, Compact):
             self._compact(command.revision)
             return CompactResponse()
-        return writer.delete_range(command.key, command.range_end, command.prev_kv)
+        if isinstance(command, DeleteRange):
+            return writer.delete_range(command.key, command.range_end, command.prev_kv)
+        raise StateFault("there are no leases yet")
 
     def _compact(self, revision: int) -> None:
         if revision <= self.compact_revision:

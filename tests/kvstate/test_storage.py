@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 
 from kvstate.backend import Backend, MemoryStore, Table
 from kvstate.codec import VERSION, decode, encode
-from kvstate.commands import Compact, Compare, DeleteRange, Put, Range, SortOrder, Txn
+from kvstate.commands import (
+    Compact,
+    Compare,
+    DeleteRange,
+    LeaseCheckpoint,
+    LeaseGrant,
+    LeaseRevoke,
+    Put,
+    Range,
+    SortOrder,
+    Txn,
+)
 from kvstate.errors import DuplicateKey, EmptyKey, KeyNotFound, RequestError, StateFault, TooManyOps
 from kvstate.lmdb_store import LmdbStore
 from kvstate.machine import StateMachine
@@ -124,6 +135,10 @@ COMMANDS = [
         (Put(b"a"), Txn((), (Range(b"a", limit=3),), ())),
         (DeleteRange(b"x"),),
     ),
+    LeaseGrant(-(1 << 63), 9_000_000_000),
+    LeaseRevoke((1 << 63) - 1, 7),
+    LeaseCheckpoint(((1, 300), (-2, 0))),
+    LeaseCheckpoint(),
 ]
 
 
@@ -137,6 +152,19 @@ def test_golden_bytes() -> None:
     """The encoding of commands does not change by accident: it stands in every log."""
     data = encode(Put(b"k", b"v", 5, True, False, True), user="u", wall_clock_ms=9)
     assert data.hex() == "9401a1750997" + "01c4016b" + "c40176" + "05c3c2c3"
+
+
+@pytest.mark.parametrize(
+    ("command", "golden"),
+    [
+        (LeaseGrant(-2, 60), "93" + "06fe3c"),
+        (LeaseRevoke(1 << 62, 3), "93" + "07cf400000000000000003"),
+        (LeaseCheckpoint(((5, 300),)), "92" + "08" + "91" + "9205cd012c"),
+    ],
+)
+def test_golden_bytes_of_leases(command, golden: str) -> None:
+    """Nor does that of what is asked of leases."""
+    assert encode(command, user="u", wall_clock_ms=9).hex() == "9401a17509" + golden
 
 
 @pytest.mark.parametrize(
