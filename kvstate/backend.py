@@ -31,6 +31,8 @@ class Table(enum.IntEnum):
     REVISIONS = 1  # main, sub → RevisionRecord
     HISTORY = 2  # key id, main, sub of a revision that a newer one of its key replaced
     META = 3
+    LEASES = 4  # lease id → seconds granted, seconds left at the last checkpoint (see leases.py)
+    LEASE_KEYS = 5  # lease id, user key → empty; keys may be of any length
 
 
 _KEYS: Final = Table.KEYS  # to look a member up in its enum takes longer than to look up a key
