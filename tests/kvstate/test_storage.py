@@ -137,7 +137,7 @@ COMMANDS = [
     ),
     LeaseGrant(-(1 << 63), 9_000_000_000),
     LeaseRevoke((1 << 63) - 1, 7),
-    LeaseCheckpoint(((1, 300), (-2, 0))),
+    LeaseCheckpoint(((1, 300), (-2, 0)), 8),
     LeaseCheckpoint(),
 ]
 
@@ -159,7 +159,7 @@ def test_golden_bytes() -> None:
     [
         (LeaseGrant(-2, 60), "93" + "06fe3c"),
         (LeaseRevoke(1 << 62, 3), "93" + "07cf400000000000000003"),
-        (LeaseCheckpoint(((5, 300),)), "92" + "08" + "91" + "9205cd012c"),
+        (LeaseCheckpoint(((5, 300),), 9), "93" + "08" + "91" + "9205cd012c" + "09"),
     ],
 )
 def test_golden_bytes_of_leases(command, golden: str) -> None:
