@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvstate.backend import Backend, MemoryStore, Table
+from kvstate.backend import Backend, MemoryStore, Memtable, Table
 from kvstate.codec import VERSION, decode, encode
 from kvstate.commands import (
     Compact,
@@ -73,6 +74,16 @@ def test_a_backend_is_a_sorted_dictionary(tmp_path_factory, batches, bounds) -> 
             assert list(backend.scan(Table.KEYS, low, high)) == inside
             assert list(backend.scan(Table.KEYS, low, high, reverse=True)) == inside[::-1]
     backend.close()
+
+
+@given(st.lists(st.integers(0, 40), max_size=6), st.randoms(use_true_random=False))
+def test_a_memtable_is_in_order_after_any_number_of_writes(batches: list[int], random: Random) -> None:
+    """Whether a scan finds few new keys, which it puts in their places, or many, which it sorts in."""
+    memtable = Memtable()
+    for count in batches:
+        for _ in range(count):
+            memtable.data[random.randbytes(1)] = random.choice([b"", None])
+        assert list(memtable.scan(b"", None, reverse=False)) == sorted(memtable.data.items())
 
 
 def test_removed_long_keys_leave_nothing(tmp_path: Path) -> None:
