@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from aiohttp import web
@@ -53,12 +53,16 @@ Handler = Callable[[Context, web.BaseRequest], Awaitable[web.StreamResponse]]
 @dataclass(frozen=True, slots=True)
 class Routes:
     """What answers which path: unary calls and streams are POST, pages GET. Of the unary calls those in
-    ``taskless`` await nothing but futures of the loop: no timeouts, locks or sleeps."""
+    ``taskless`` await nothing but futures of the loop: no timeouts, locks or sleeps. Of the streams
+    ``watches`` are such as a watch lane answers, and those in ``single`` have another way for a body that is
+    one flat JSON object, and the whole answer to it."""
 
     unary: Mapping[str, Unary]
     streams: Mapping[str, Handler]
     pages: Mapping[str, Handler]
     taskless: frozenset[str]
+    watches: frozenset[str] = frozenset()
+    single: Mapping[str, Unary] = field(default_factory=dict)
 
 
 def with_old_paths(routes: Routes) -> Routes:
@@ -66,7 +70,9 @@ def with_old_paths(routes: Routes) -> Routes:
     unary = {**routes.unary, **{_old(path): call for path, call in routes.unary.items()}}
     streams = {**routes.streams, **{_old(path): call for path, call in routes.streams.items()}}
     taskless = routes.taskless | {_old(path) for path in routes.taskless}
-    return Routes(unary, streams, routes.pages, taskless)
+    watches = routes.watches | {_old(path) for path in routes.watches}
+    single = {**routes.single, **{_old(path): call for path, call in routes.single.items()}}
+    return Routes(unary, streams, routes.pages, taskless, watches, single)
 
 
 def _old(path: str) -> str:

@@ -32,6 +32,7 @@ from kvstate.commands import (
     Compare,
     CompareTarget,
     DeleteRange,
+    LeaseGrant,
     Put,
     Range,
     RequestOp,
@@ -113,6 +114,9 @@ _MEMBER_ADD = Message(Field("peerURLs", repeated(read_string)), Field("isLearner
 _MEMBER = Message(Field("ID", read_uint64))  # remove and promote
 _MEMBER_UPDATE = Message(Field("ID", read_uint64), Field("peerURLs", repeated(read_string)))
 _MOVE_LEADER = Message(Field("targetID", read_uint64))
+_LEASE_GRANT = Message(Field("TTL", read_int64), Field("ID", read_int64))
+_LEASE = Message(Field("ID", read_int64))  # revoke and keepalive
+_TIME_TO_LIVE = Message(Field("ID", read_int64), Field("keys", read_bool))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,12 @@ class MemberAdd:
 class MemberUpdate:
     id: int
     peer_urls: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseTimeToLive:
+    id: int
+    keys: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +198,20 @@ def decode_move_leader(body: bytes) -> int:
     return _decode(body, lambda value: int(_MOVE_LEADER.read(value).get("targetID", 0)))
 
 
+def decode_lease_grant(body: bytes) -> LeaseGrant:
+    """As it was asked for: the id may be 0, the TTL anything."""
+    return _decode(body, _lease_grant)
+
+
+def decode_lease_id(body: bytes) -> int:
+    """The lease to be revoked or kept alive; 0 if none is named, and no lease has that id."""
+    return _decode(body, lambda value: int(_LEASE.read(value).get("ID", 0)))
+
+
+def decode_lease_time_to_live(body: bytes) -> LeaseTimeToLive:
+    return _decode(body, _lease_time_to_live)
+
+
 def decode_empty(body: bytes) -> None:
     """A request without fields; only its form can be wrong."""
     _decode(body, _EMPTY.read)
@@ -236,6 +260,16 @@ def _member_add(value: Any) -> MemberAdd:
 def _member_update(value: Any) -> MemberUpdate:
     fields = _MEMBER_UPDATE.read(value)
     return MemberUpdate(fields.get("ID", 0), tuple(fields.get("peerURLs", ())))
+
+
+def _lease_grant(value: Any) -> LeaseGrant:
+    fields = _LEASE_GRANT.read(value)
+    return LeaseGrant(fields.get("ID", 0), fields.get("TTL", 0))
+
+
+def _lease_time_to_live(value: Any) -> LeaseTimeToLive:
+    fields = _TIME_TO_LIVE.read(value)
+    return LeaseTimeToLive(fields.get("ID", 0), fields.get("keys", False))
 
 
 def _compare(value: Any) -> Compare:
