@@ -6,17 +6,17 @@ The leader does. Here its clock (``api.lessor``) meets the log and the network:
     a tick ──► lessor.run_out ──► LeaseRevoke through the log ──► applied ──► lessor.revoked
     a keepalive ──► the read barrier ──► lessor.renew ──► the TTL
 
-A keepalive does not go through the log, so whoever answers it must be certain to lead: one that was stopped for
-a while and goes on may have a successor that gave the lease up. The barrier asks a quorum, and counts only if it
-began after the keepalive had arrived. And the lease is renewed from that arrival on: whoever is elected
-behind it gives the lease its full TTL from a later moment.
+A keepalive does not go through the log, so whoever answers it must be certain to lead: one that was stopped
+for a while and goes on may have a successor that gave the lease up. The barrier asks a quorum, and counts
+only if it began after the keepalive had arrived. And the lease is renewed from that arrival on: whoever was
+elected later gives the lease its full TTL from a later moment.
 
 What a leader proposes of its own, ends and checkpoints, names its term, and is refused in the log of another:
 it may be passed on to a successor that knows better.
 
 A member that does not lead passes keepalives on (``CALL_PATH``), as many as there are in one call, and
-waits for a leader as long as a request may take: to be asked twice does no harm to a keepalive. Whoever asks for
-a lease that has run out hears of it when the lease is revoked, not before.
+waits for a leader as long as a request may take: to be asked twice does no harm to a keepalive. Whoever asks
+for a lease that has run out hears of it when the lease is revoked, not before.
 
 What this does not do: grant and revoke for clients, which are writes like any other (``api.service``).
 """
@@ -54,6 +54,8 @@ from raft.transport import CallFailed, NotReached
 T = TypeVar("T")
 
 CALL_PATH: Final = "/raft/leases"
+OF_LEASES: Final = (LeaseGrantResponse, LeaseRevokeResponse)
+"""Answers that ``Leases.applied`` wants to hear of."""
 TICK_SECONDS: Final = 0.1
 REVOCATIONS_MAX: Final = 100
 """So many at a time, and in a tick: about 1000 a second, as etcd."""
@@ -138,7 +140,8 @@ class Leases:
     def applied(self, response: Response) -> None:
         """This was the answer to an entry that has just been applied."""
         if isinstance(response, LeaseGrantResponse):
-            self._lessor.granted(response.id, response.ttl, self._loop.time())
+            if self._is_in_office():
+                self._lessor.granted(response.id, response.ttl, self._loop.time())
         elif isinstance(response, LeaseRevokeResponse):
             self._lessor.revoked(response.id)
             for mourner in self._mourners.pop(response.id, ()):

@@ -84,8 +84,8 @@ def _to_fields(op: RequestOp | Command) -> tuple[Any, ...]:
             return (_LEASE_GRANT, id_, ttl)
         case LeaseRevoke(id_, expired_in_term):
             return (_LEASE_REVOKE, id_, expired_in_term)
-        case LeaseCheckpoint(checkpoints):
-            return (_LEASE_CHECKPOINT, checkpoints)
+        case LeaseCheckpoint(checkpoints, term):
+            return (_LEASE_CHECKPOINT, checkpoints, term)
         case None:
             raise ValueError("an operation with no member set is refused before it is proposed")
 

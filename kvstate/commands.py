@@ -184,10 +184,15 @@ class LeaseRevoke:
 
 @dataclass(frozen=True, slots=True)
 class LeaseCheckpoint:
-    """Pairs of a lease's id and the seconds that it has left, for the next leader to begin with. Leases
-    that are gone are passed over."""
+    """Pairs of a lease's id and the seconds that it has left, for the next leader to begin with; 0 takes back
+    an earlier one. Leases that are gone are passed over.
+
+    ``term``, if not 0, is that of the leader whose clock says so. In an entry of another term this is
+    refused (ExpiryOutdated): its successor may have renewed them, and the one after that would cut them
+    short."""
 
     checkpoints: tuple[tuple[int, int], ...] = ()
+    term: int = 0
 
 
 Command: TypeAlias = Put | DeleteRange | Txn | Compact | LeaseGrant | LeaseRevoke | LeaseCheckpoint

@@ -76,8 +76,8 @@ class LeaseTtlTooLarge(RequestError):
 
 
 class ExpiryOutdated(RequestError):
-    """Who found that the lease has run out does not lead any more, and its successor may have renewed it.
-    Only leaders propose such a thing, so no client sees this."""
+    """Who found that the lease has run out, or has so much left, does not lead any more, and its successor
+    may have renewed it. Only leaders propose such a thing, so no client sees this."""
 
     message = "kvorum: the lease was found expired by a leader of another term"
 

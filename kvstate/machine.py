@@ -198,9 +198,7 @@ class StateMachine:
         return LeaseGrantResponse(command.id, command.ttl)
 
     def _revoke(self, command: LeaseRevoke, writer: Writer) -> LeaseRevokeResponse:
-        _, term = self.applied
-        if command.expired_in_term not in (0, term):
-            raise ExpiryOutdated
+        self._check_clock(command.expired_in_term)
         writer.check_lease(command.id)
         for key in self.lease_keys(command.id):
             writer.delete_range(key, b"", prev_kv=False)
@@ -208,11 +206,17 @@ class StateMachine:
         return LeaseRevokeResponse(command.id)
 
     def _checkpoint(self, command: LeaseCheckpoint) -> LeaseCheckpointResponse:
+        self._check_clock(command.term)
         for lease_id, remaining_ttl in command.checkpoints:
             lease = self.lease(lease_id)
             if lease is not None:
                 write_lease(self._backend, lease._replace(remaining_ttl=remaining_ttl))
         return LeaseCheckpointResponse()
+
+    def _check_clock(self, leaders_term: int) -> None:
+        """Who leads in the term of this entry may go by another clock than who proposed it."""
+        if leaders_term not in (0, self.applied[1]):
+            raise ExpiryOutdated
 
     @property
     def compaction_pending(self) -> bool:

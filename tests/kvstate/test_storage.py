@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvstate.backend import Backend, MemoryStore, Table
+from kvstate.backend import Backend, MemoryStore, Memtable, Table
 from kvstate.codec import VERSION, decode, encode
 from kvstate.commands import (
     Compact,
@@ -75,6 +76,16 @@ def test_a_backend_is_a_sorted_dictionary(tmp_path_factory, batches, bounds) -> 
     backend.close()
 
 
+@given(st.lists(st.integers(0, 40), max_size=6), st.randoms(use_true_random=False))
+def test_a_memtable_is_in_order_after_any_number_of_writes(batches: list[int], random: Random) -> None:
+    """Whether a scan finds few new keys, which it puts in their places, or many, which it sorts in."""
+    memtable = Memtable()
+    for count in batches:
+        for _ in range(count):
+            memtable.data[random.randbytes(1)] = random.choice([b"", None])
+        assert list(memtable.scan(b"", None, reverse=False)) == sorted(memtable.data.items())
+
+
 def test_removed_long_keys_leave_nothing(tmp_path: Path) -> None:
     """When the last long key below a beginning goes, so do the namespaces it lived in."""
     backend = Backend(LmdbStore(tmp_path))
@@ -137,7 +148,7 @@ COMMANDS = [
     ),
     LeaseGrant(-(1 << 63), 9_000_000_000),
     LeaseRevoke((1 << 63) - 1, 7),
-    LeaseCheckpoint(((1, 300), (-2, 0))),
+    LeaseCheckpoint(((1, 300), (-2, 0)), 8),
     LeaseCheckpoint(),
 ]
 
@@ -159,7 +170,7 @@ def test_golden_bytes() -> None:
     [
         (LeaseGrant(-2, 60), "93" + "06fe3c"),
         (LeaseRevoke(1 << 62, 3), "93" + "07cf400000000000000003"),
-        (LeaseCheckpoint(((5, 300),)), "92" + "08" + "91" + "9205cd012c"),
+        (LeaseCheckpoint(((5, 300),), 9), "93" + "08" + "91" + "9205cd012c" + "09"),
     ],
 )
 def test_golden_bytes_of_leases(command, golden: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from api.leases import OF_LEASES, Leases, LeaseSettings, minimum_ttl
 from api.roster import Member
 from api.scrubber import Scrubber
 from api.service import Limits, Service
@@ -26,6 +27,7 @@ from raft.core.types import Membership, Position, ReadState
 from raft.driver import Driver, DriverSettings
 from raft.proposals import Proposals
 from raft.restart import Discontinuous, resume
+from raft.transport import NotReached
 from raft.wal.wal import Wal, WalCorrupt, WalFailed
 from tests.raft.wal.lossy import Crash
 from tests.sim.clock import Handle, SimLoop
@@ -77,6 +79,13 @@ class NobodyListed:
 
     async def move_leader(self, target: int) -> None:
         raise NotImplementedError
+
+
+class NobodyCalled:
+    """Members pass nothing on to each other but messages: whoever does not lead waits until it does."""
+
+    async def call(self, member: int, path: str, body: bytes) -> bytes:
+        raise NotReached("calls are not simulated")
 
 
 class ObservedCore(Consensus):
@@ -145,6 +154,7 @@ class Node:
         self.machine: ObservedMachine
         self.hub: Hub
         self.driver: Driver
+        self.leases: Leases
         self.service: Service
         self.disks: tuple[SimExecutor, SimExecutor]
         self.tasks: set[asyncio.Task[Any]] = set()
@@ -272,6 +282,19 @@ class Node:
             disks=self.disks,  # type: ignore[arg-type]
         )
         self._scrubber = scrubber
+        self.leases = Leases(
+            machine,
+            self.driver,
+            NobodyCalled(),
+            LeaseSettings(
+                election_timeout=settings.election_ticks * settings.tick_interval,
+                request_timeout=settings.request_timeout,
+                minimum_ttl=minimum_ttl(settings.election_ticks, int(settings.tick_interval * 1000)),
+            ),
+            rng=random.Random(f"{sim.seed}/leases/{self.member}/{self.life}"),
+            wall_clock_ms=self._wall_clock_ms,
+            loop=loop,
+        )
         limits = Limits(max_txn_ops=128, max_request_bytes=1 << 20)
         self.service = Service(
             machine,
@@ -279,13 +302,15 @@ class Node:
             self.hub,
             scrubber,
             NobodyListed(),
+            self.leases,
             limits,
-            lambda: int(self.local_time() * 1000),
+            self._wall_clock_ms,
         )
         sim.oracle.booted(self)
         text = "%s boots in term %d, its log ends at %d, its state is at %d"
         sim.trace(text, self, self.core.current_term, self.core.last_index, machine.applied[0])
         self.driver.start()
+        self.leases.start()
         scrubber.poke()
         self._tick_progress()
 
@@ -321,7 +346,12 @@ class Node:
         self.sim.oracle.node_failed(self, error)
         raise Crash(f"because it failed: {error}")
 
+    def _wall_clock_ms(self) -> int:
+        return int(self.local_time() * 1000)
+
     def _applied(self, result: ApplyResult) -> None:
+        if isinstance(result.response, OF_LEASES):
+            self.leases.applied(result.response)
         if result.events:
             self.hub.publish(result.revision, result.events)
         elif self.machine.compaction_pending:
