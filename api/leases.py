@@ -37,6 +37,7 @@ import msgpack
 from api.batches import Batches
 from api.lessor import NOT_PROMOTED, Lessor
 from api.service import ReplicatedLog, TimeToLive
+from api.turns import Turns
 from kvstate.codec import encode
 from kvstate.commands import (
     Command,
@@ -60,6 +61,8 @@ TICK_SECONDS: Final = 0.1
 REVOCATIONS_MAX: Final = 100
 """So many at a time, and in a tick: about 1000 a second, as etcd."""
 CHECKPOINTS_MAX: Final = 1000
+PAGE: Final = 500
+"""So many leases are read from the state in one go, a millisecond or two."""
 
 _RETRY_SECONDS = 0.05
 _REVOCATION_SECONDS = 0.25  # then the leader is asked again: it may be another
@@ -117,6 +120,9 @@ class Leases:
         # Who waits for a lease to be revoked.
         self._mourners: dict[int, list[asyncio.Future[None]]] = {}
         self._passed_on: dict[int, Batches] = {}
+        self._turns = Turns()
+        self._listings: list[set[int]] = []  # that are under way, kept up to date
+        self._times_restored = 0
 
     @property
     def minimum_ttl(self) -> int:
@@ -140,15 +146,46 @@ class Leases:
     def applied(self, response: Response) -> None:
         """This was the answer to an entry that has just been applied."""
         if isinstance(response, LeaseGrantResponse):
-            if self._is_in_office():
-                self._lessor.granted(response.id, response.ttl, self._loop.time())
+            self._is_in_office()
+            self._lessor.granted(response.id, response.ttl, self._loop.time())
+            for listing in self._listings:
+                listing.add(response.id)
         elif isinstance(response, LeaseRevokeResponse):
             self._lessor.revoked(response.id)
+            for listing in self._listings:
+                listing.discard(response.id)
             for mourner in self._mourners.pop(response.id, ()):
                 if not mourner.done():
                     mourner.set_result(None)
 
+    def restored(self) -> None:
+        """The state is another one."""
+        self._times_restored += 1
+
     # What the service asks.
+
+    async def ids(self) -> list[int]:
+        """Of all leases, ascending, as of one moment after this call."""
+        await self._driver.read_barrier()
+        while True:
+            restored, listing = self._times_restored, set[int]()
+            self._listings.append(listing)
+            try:
+                await self._list(listing)
+            finally:
+                self._listings.remove(listing)
+            if self._times_restored == restored:
+                return sorted(listing)
+
+    async def _list(self, listing: set[int]) -> None:
+        place: bytes | None = b""
+        while place is not None:
+            page, place = self._machine.lease_page(place, PAGE)
+            listing.update([lease.id for lease in page])
+            if place is not None:
+                await self._turns.next()
+                if self._machine.is_closed:
+                    raise Stopped
 
     async def keep_alive(self, lease_id: int) -> int:
         """The TTL that the lease has from some moment after this call on; 0 if there is no such lease. Raises
@@ -275,12 +312,26 @@ class Leases:
         term = core.current_term
         if core.role is Role.LEADER and lessor.term == term:
             return True
-        if lessor.term != NOT_PROMOTED:
+        if lessor.next_term != NOT_PROMOTED and (core.role is not Role.LEADER or lessor.next_term != term):
             lessor.demote()
         if core.role is not Role.LEADER or self._machine.applied[1] != term:
             return False
-        lessor.promote(self._loop.time(), term, self._machine.leases())
-        return True
+        if lessor.next_term == NOT_PROMOTED:
+            lessor.begin(term)
+            self._adopt(term, b"")
+        return lessor.term == term
+
+    def _adopt(self, term: int, place: bytes) -> None:
+        """A page of the leases, then everybody else's turn, then the next: there may be very many."""
+        lessor = self._lessor
+        if lessor.next_term != term:
+            return  # this office is over already
+        page, following = self._machine.lease_page(place, PAGE)
+        lessor.adopt(page, self._loop.time())
+        if following is None:
+            lessor.complete()
+        else:
+            self._loop.call_soon(self._adopt, term, following)
 
     async def _at_leader(self, ask: Callable[[int], Awaitable[T]]) -> T:
         """Ask whoever leads; wait for one if there is none."""

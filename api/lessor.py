@@ -83,11 +83,6 @@ class _DueLeases:
             return heapq.heappop(self._heap)[2]
         return None
 
-    def replace(self, entries: Iterable[tuple[float, _Clock]]) -> None:
-        self._heap = [(time, number, clock) for number, (time, clock) in enumerate(entries)]
-        self._sequence = len(self._heap)
-        heapq.heapify(self._heap)
-
     def keep(self, clocks: dict[int, _Clock]) -> None:
         """Drop those that are not among ``clocks`` any more."""
         self._heap = [due for due in self._heap if clocks.get(due[2].id) is due[2]]
@@ -101,10 +96,15 @@ class Lessor:
     def __init__(self, extension: float) -> None:
         self._extension = extension
         self.term = NOT_PROMOTED
+        self.next_term = NOT_PROMOTED  # of the office that is being taken
         self._clocks: dict[int, _Clock] = {}
         self._ends = _DueLeases()
         self._checkpoints = _DueLeases()
         self._last_checkpoint = 0
+        # Of the leases that are being adopted: how many end in which second, and where there is room behind
+        # one that is full.
+        self._in_second: dict[int, int] = {}
+        self._room_from: dict[int, int] = {}
 
     def __len__(self) -> int:
         return len(self._clocks)
@@ -117,36 +117,45 @@ class Lessor:
     def promote(self, now: float, term: int, leases: Iterable[Lease]) -> None:
         """This node leads in ``term`` and has applied everything that was committed before it: ``leases`` are
         all there are."""
-        self.term = term
-        self._clocks = {}
+        self.begin(term)
+        self.adopt(leases, now)
+        self.complete()
+
+    def begin(self, term: int) -> None:
+        """The same in steps, for leases that are many. From now on it is told what is granted and revoked;
+        ``adopt`` gives it the others bit by bit, and with ``complete`` it is in office."""
+        self.demote()
+        self.next_term = term
+
+    def adopt(self, leases: Iterable[Lease], now: float) -> None:
+        """These stand in the state now."""
         for lease_id, granted, remaining in leases:
-            deadline = now + (remaining or granted) + self._extension
-            clock = self._clocks[lease_id] = _Clock(lease_id, granted, deadline, now)
+            if lease_id in self._clocks:
+                continue  # it was granted since
+            deadline = self._spread(now + (remaining or granted) + self._extension)
+            clock = self._add(lease_id, granted, deadline, now)
             if remaining:
                 clock.checkpoint = self._number_checkpoint()
-        _spread(self._clocks.values())
-        self._ends.replace((clock.deadline, clock) for clock in self._clocks.values())
-        self._checkpoints.replace(
-            (now + CHECKPOINT_SECONDS, clock)
-            for clock in self._clocks.values()
-            if clock.ttl > CHECKPOINT_SECONDS
-        )
+
+    def complete(self) -> None:
+        """All are known."""
+        self.term = self.next_term
+        self._in_second.clear()
+        self._room_from.clear()
 
     def demote(self) -> None:
         """This node leads no more: who does, knows better."""
-        self.term = NOT_PROMOTED
+        self.term = self.next_term = NOT_PROMOTED
         self._clocks = {}
         self._ends, self._checkpoints = _DueLeases(), _DueLeases()
+        self._in_second.clear()
+        self._room_from.clear()
 
     # What was applied.
 
     def granted(self, lease_id: int, ttl: int, now: float) -> None:
-        if self.term == NOT_PROMOTED:
-            return
-        clock = self._clocks[lease_id] = _Clock(lease_id, ttl, now + ttl, now)
-        self._ends.add(clock.deadline, clock)
-        if ttl > CHECKPOINT_SECONDS:
-            self._checkpoints.add(now + CHECKPOINT_SECONDS, clock)
+        if self.next_term != NOT_PROMOTED:
+            self._add(lease_id, ttl, now + ttl, now)
 
     def revoked(self, lease_id: int) -> None:
         self._clocks.pop(lease_id, None)
@@ -154,6 +163,24 @@ class Lessor:
         for heap in (self._ends, self._checkpoints):
             if len(heap) > 2 * len(self._clocks) + _STALE_MAX:
                 heap.keep(self._clocks)
+
+    def _add(self, lease_id: int, ttl: int, deadline: float, now: float) -> _Clock:
+        clock = self._clocks[lease_id] = _Clock(lease_id, ttl, deadline, now)
+        self._ends.add(deadline, clock)
+        if ttl > CHECKPOINT_SECONDS:
+            self._checkpoints.add(now + CHECKPOINT_SECONDS, clock)
+        return clock
+
+    def _spread(self, deadline: float) -> float:
+        """Later by whole seconds, so that no more than EXPIRIES_PER_SECOND end in one. After an election all
+        begin anew, and those of one TTL would run out at one moment."""
+        second = first = int(deadline)
+        while self._in_second.get(second, 0) >= EXPIRIES_PER_SECOND:
+            second = self._room_from.get(second, second + 1)
+        if second > first:
+            self._room_from[first] = second
+        self._in_second[second] = self._in_second.get(second, 0) + 1
+        return deadline + (second - first)
 
     # Keepalives.
 
@@ -244,12 +271,3 @@ class Lessor:
 def _seconds(left: float, ttl: int) -> int:
     """Rounded up, so that no leader cuts it short; not above what was granted, which a new leader adds to."""
     return max(1, min(ttl, math.ceil(left)))
-
-
-def _spread(clocks: Iterable[_Clock]) -> None:
-    """Move deadlines back so far that no more than EXPIRIES_PER_SECOND come in a second. The more
-    so as after an election all begin anew, and those of one TTL would run out at one moment."""
-    earliest = float("-inf")
-    for clock in sorted(clocks, key=lambda one: one.deadline):
-        clock.deadline = earliest = max(clock.deadline, earliest)
-        earliest += 1 / EXPIRIES_PER_SECOND

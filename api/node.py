@@ -287,6 +287,7 @@ class Node:
 
     def _restored(self) -> None:
         self._hub.restored()
+        self._leases.restored()
         self._scrubber.poke()
 
     def _membership_applied(self, membership: Membership) -> None:

@@ -102,6 +102,7 @@ class LeasesOfCluster(Protocol):
     def new_id(self) -> int: ...
     async def keep_alive(self, lease_id: int) -> int: ...
     async def time_to_live(self, lease_id: int, *, keys: bool) -> TimeToLive | None: ...
+    async def ids(self) -> list[int]: ...
 
 
 class ReplicatedLog(Protocol):
@@ -221,8 +222,7 @@ class Service:
     async def lease_list(self) -> list[int]:
         """The ids of all leases, ascending."""
         self._check_not_learner()
-        await self._driver.read_barrier()
-        return [lease.id for lease in self._machine.leases()]
+        return await self._leases.ids()
 
     # The cluster and this member.
 

@@ -40,6 +40,13 @@ def all_leases(backend: Backend) -> Iterator[Lease]:
         yield _lease(packed, ttls)
 
 
+def lease_page(backend: Backend, place: bytes, limit: int) -> tuple[list[Lease], bytes | None]:
+    """Some ``limit`` leases from a place on, b"" for the first, and the place to go on from; None there means
+    that these were the last. Anything may happen between two pages."""
+    entries, end = backend.page(Table.LEASES, place, None, limit)
+    return [_lease(packed, ttls) for packed, ttls in entries], end
+
+
 def keys_of_lease(backend: Backend, lease_id: int) -> list[bytes]:
     """The keys that are attached to it, in order."""
     high = None if lease_id == _LAST_ID else _pack_id(lease_id + 1)

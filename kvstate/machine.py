@@ -44,7 +44,7 @@ from kvstate.errors import (
     StateFault,
 )
 from kvstate.hash import hash_kv, hash_state
-from kvstate.leases import all_leases, find_lease, keys_of_lease, remove_lease, write_lease
+from kvstate.leases import all_leases, find_lease, keys_of_lease, lease_page, remove_lease, write_lease
 from kvstate.mvcc import View, Writer
 from kvstate.ranges import PAGE_KEYS, RangeRun, Sink
 from kvstate.records import pack_revision, unpack_event, unpack_revision
@@ -302,6 +302,10 @@ class StateMachine:
     def leases(self) -> Iterator[Lease]:
         """All there are, in order of their ids. Nothing may be applied between two steps of the iterator."""
         return all_leases(self._backend)
+
+    def lease_page(self, place: bytes, limit: int) -> tuple[list[Lease], bytes | None]:
+        """See ``kvstate.leases.lease_page``."""
+        return lease_page(self._backend, place, limit)
 
     def lease_keys(self, lease_id: int) -> list[bytes]:
         """The keys attached to a lease, in order; none if there is no such lease."""

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from api.batches import Batches
-from api.leases import CHECKPOINTS_MAX, OF_LEASES, REVOCATIONS_MAX, Leases, LeaseSettings, minimum_ttl
+from api.leases import CHECKPOINTS_MAX, OF_LEASES, PAGE, REVOCATIONS_MAX, Leases, LeaseSettings, minimum_ttl
 from api.lessor import CHECKPOINT_SECONDS
 from api.service import TimeToLive
 from kvstate.backend import Backend, MemoryStore
@@ -373,6 +373,83 @@ async def test_checkpoints_come_in_groups(leader: Member) -> None:
     leader.loop.pass_seconds(0.1)
     sizes = [len(command.checkpoints) for command, _ in leader.proposed]
     assert sizes == [CHECKPOINTS_MAX, 1]
+
+
+# Many leases.
+
+
+def many(member: Member, count: int) -> None:
+    for lease_id in range(1000, 1000 + count):
+        member.apply(LeaseGrant(lease_id, 60))
+
+
+async def test_an_office_with_many_leases_is_taken_in_steps(network: Network) -> None:
+    """Between which everything may happen; then all leases are known."""
+    one = Member(network, 1)
+    many(one, 3 * PAGE)
+    one.lead(2)
+    asked = asyncio.ensure_future(one.leases.keep_alive(1000))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    one.apply(LeaseRevoke(1001))
+    one.apply(LeaseRevoke(1000 + 3 * PAGE - 1))
+    one.apply(LeaseGrant(7, 60))
+    assert not asked.done()
+    assert await asked == 60
+    assert [await left(one, lease) for lease in (7, 1000, 1001, 1002)] == [60, 61, None, 61]
+    assert await left(one, 1000 + 3 * PAGE - 1) is None
+
+
+async def test_an_office_that_is_over_before_all_leases_are_read_leaves_nothing(network: Network) -> None:
+    """The next one reads all anew."""
+    one = Member(network, 1)
+    many(one, 3 * PAGE)
+    one.lead(2)
+    asked = asyncio.ensure_future(one.leases.keep_alive(1000))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    one.lead(3)
+    one.apply(LeaseRevoke(1000))
+    assert await asked == 0
+    assert await left(one, 1001) == 61
+
+
+async def test_a_list_of_many_is_as_of_its_end(leader: Member) -> None:
+    """What is granted and revoked while it is made, before or behind the place that was come to, counts."""
+    many(leader, 3 * PAGE)
+    asked = asyncio.ensure_future(leader.leases.ids())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not asked.done()
+    for command in (
+        LeaseRevoke(7),
+        LeaseGrant(-8, 60),
+        LeaseRevoke(1000 + 3 * PAGE - 1),
+        LeaseGrant(9999, 60),
+    ):
+        leader.apply(command)
+    assert await asked == [-8, *range(1000, 1000 + 3 * PAGE - 1), 9999]
+
+
+async def test_a_list_begins_again_where_the_state_was_replaced(leader: Member) -> None:
+    """What was read is of another one."""
+    many(leader, 3 * PAGE)
+    asked = asyncio.ensure_future(leader.leases.ids())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    leader.machine.restore(other_state)
+    leader.leases.restored()
+    assert await asked == [5]
+
+
+def other_state() -> MemoryStore:
+    store = MemoryStore()
+    machine = StateMachine(Backend(store))
+    machine.apply(1, 1, encode(LeaseGrant(5, 60), user="", wall_clock_ms=0))
+    machine.freeze()
+    machine.write_frozen()
+    machine.release_frozen()
+    return store
 
 
 # Members that do not lead.

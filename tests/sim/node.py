@@ -364,6 +364,7 @@ class Node:
     def _restored(self) -> None:
         self.sim.oracle.restored(self)
         self.hub.restored()
+        self.leases.restored()
         self._scrubber.poke()
 
     # The driver's transport.
