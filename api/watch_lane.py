@@ -107,7 +107,8 @@ class WatchConnection(asyncio.Protocol):
     # What the stream asks for.
 
     def send(self, data: bytes) -> None:
-        if self._transport is None:
+        # uvloop raises where a connection is lost, before it tells us; and others wait for what comes after.
+        if self._transport is None or self._transport.is_closing():
             return
         if not self._head_sent:
             self._head_sent = True

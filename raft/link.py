@@ -156,13 +156,7 @@ class Link:
         async with response:
             if response.status != 101:
                 raise _NotLetIn(response.status, response.headers)
-            connection = response.connection
-            if connection is None or connection.protocol is None or connection.transport is None:
-                raise ConnectionResetError("it ended at once")
-            _give_up_after(connection.transport.get_extra_info("socket"), self._settings.unacknowledged_max)
-            stream = OutgoingStream(
-                connection.transport, connection.protocol, self._settings.ping_interval, self.flush
-            )
+            stream = self._take_over(response)
             log.info("connected to member %x at %s", self.member, url)
             self.connected_since, self._stream = self._loop.time(), stream
             try:
@@ -173,6 +167,17 @@ class Link:
                 self._queue.clear()
                 self._queued_bytes = 0
                 stream.close()
+
+    def _take_over(self, response: aiohttp.ClientResponse) -> OutgoingStream:
+        """Raises OSError."""
+        connection = response.connection
+        if connection is not None and connection.protocol is not None:
+            transport = connection.transport
+            if transport is not None and not transport.is_closing():
+                _give_up_after(transport.get_extra_info("socket"), self._settings.unacknowledged_max)
+                ping_interval = self._settings.ping_interval
+                return OutgoingStream(transport, connection.protocol, ping_interval, self.flush)
+        raise ConnectionResetError("the connection ended at once")
 
     def _next_frame(self) -> bytes:
         messages, size = [], 0

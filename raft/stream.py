@@ -20,7 +20,6 @@ from raft.codec import Malformed
 UPGRADE_TO: Final = "kvorum-raft"
 LENGTH_BYTES: Final = 4
 
-_SIGN_OF_LIFE = bytes(LENGTH_BYTES)
 _GOODBYE_BYTES_MAX = 4096
 _GOODBYE_SECONDS = 0.5  # how long the other end may take to hang up
 
@@ -86,6 +85,11 @@ class Stream(asyncio.Protocol):
         self._is_over = True
         self._transport.abort()
 
+    def _write(self, frame: bytes) -> None:
+        # uvloop raises where a connection is lost, before it tells us.
+        if not self._transport.is_closing():
+            self._transport.writelines((len(frame).to_bytes(LENGTH_BYTES, "big"), frame))
+
     def _take_frames(self, data: bytes) -> int:
         """Take the complete ones; returns where the rest begins. Raises Malformed."""
         begin, length = 0, len(data)
@@ -139,8 +143,9 @@ class OutgoingStream(Stream):
         self._listening_on()
 
     def send(self, frame: bytes) -> None:
-        """It is kept until the other end has taken it: look at ``has_room`` before."""
-        self._transport.writelines((len(frame).to_bytes(LENGTH_BYTES, "big"), frame))
+        """It is kept until the other end has taken it: look at ``has_room`` before. Lost with the
+        connection."""
+        self._write(frame)
 
     def close(self) -> None:
         """Hang up; what was sent still leaves, but nobody waits for who does not read."""
@@ -166,8 +171,7 @@ class OutgoingStream(Stream):
         self.abort(str(error))
 
     def _listening_on(self) -> None:
-        if not self._transport.is_closing():
-            self._transport.write(_SIGN_OF_LIFE)
+        self._write(b"")
 
 
 class IncomingStream(Stream):
@@ -196,7 +200,7 @@ class IncomingStream(Stream):
         if frame:
             self._on_frame(frame)
         else:
-            self._transport.write(_SIGN_OF_LIFE)
+            self._write(b"")
 
     def _malformed(self, error: Malformed) -> None:
         self._on_malformed(error)
@@ -204,7 +208,5 @@ class IncomingStream(Stream):
 
     def _say_goodbye(self, why: str) -> None:
         self._is_over = True
-        if not self._transport.is_closing():
-            text = why.encode()[:_GOODBYE_BYTES_MAX]
-            self._transport.writelines((len(text).to_bytes(LENGTH_BYTES, "big"), text))
+        self._write(why.encode()[:_GOODBYE_BYTES_MAX])
         self._loop.call_later(_GOODBYE_SECONDS, self._transport.abort)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from api.watch_lane import WatchConnection
 from tests.common.servers import Server, running, start_kvorum
 from tests.e2e.history import b64, call
 from tests.e2e.test_server import resident_bytes
@@ -307,3 +308,22 @@ def test_a_node_that_stops_ends_its_watches(tmp_path: Path) -> None:
         assert silent.file.read() == b""
         assert server.stop() == 0
         assert time.monotonic() - started < 8
+
+
+def test_what_is_sent_over_a_lost_connection_is_dropped() -> None:
+    """Before its loss is told, uvloop refuses what is written: that must not keep events from the streams
+    whose turn comes after."""
+
+    class Lost:
+        def is_closing(self) -> bool:
+            return True
+
+        def write(self, data: bytes) -> None:
+            raise RuntimeError("the handle is closed")
+
+        close = is_closing
+
+    connection = WatchConnection(None)
+    connection.connection_made(Lost())
+    connection.send(b"an event")
+    connection.ended()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
 import pytest
+import uvloop
 
 import raft.link
 from raft.core.messages import Message
@@ -170,6 +173,26 @@ async def test_a_peer_that_lives_is_kept() -> None:
             await peer.connected.get()  # one for each sign of life
         assert one.link.connected_since is not None
         assert peer.attempts == 1
+
+
+def test_a_connection_that_is_lost_while_it_is_written_to_is_no_failure() -> None:
+    """On the servers' own loop a lost connection refuses what is written to it, before anybody was told of
+    its end: what is sent then is dropped, and the link connects anew."""
+
+    async def lose_connections() -> None:
+        async with fake_peers() as [peer], linked(peer.url) as one:
+            for _ in range(20):
+                transport = await peer.connected.get()
+                linger = struct.pack("ii", 1, 0)  # hang up with a reset
+                transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                transport.abort()
+                while one.link.connected_since is not None:
+                    one.send(small(1))
+                    one.send(large(2))
+                    await asyncio.sleep(0)
+                one.link.try_now()
+
+    uvloop.run(lose_connections())
 
 
 async def test_why_a_peer_hung_up_is_told(caplog: pytest.LogCaptureFixture) -> None:
