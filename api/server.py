@@ -20,6 +20,7 @@ from typing import Any
 import uvloop
 from aiohttp import web
 
+from api.concurrency import Concurrency
 from api.config import ServerConfig, is_loopback, listen_address, peer_address
 from api.fast_lane import FastLane
 from api.handlers import ROUTES
@@ -135,7 +136,13 @@ class Listener:
         config = node.config
         idle_seconds = config.http_idle_timeout / 1000
         encoder = Encoder(node.cluster_id, node.member_id)
-        context = Context(node.service, encoder, config.max_request_bytes, config.http_body_timeout / 1000)
+        context = Context(
+            node.service,
+            Concurrency(node.service),
+            encoder,
+            config.max_request_bytes,
+            config.http_body_timeout / 1000,
+        )
         self._http = web.Server(
             Dispatcher(context, ROUTES).handle,
             handler_cancellation=True,
