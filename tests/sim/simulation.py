@@ -15,7 +15,7 @@ from kvstate.commands import Put, Range
 from raft.core.describe import describe
 from raft.core.messages import Message
 from raft.core.types import Membership, Role
-from tests.sim.clock import Queue
+from tests.sim.clock import LocalClock, Queue
 from tests.sim.faults import Fault, Nemesis, plan
 from tests.sim.history import History, Operation, Outcome
 from tests.sim.linearizability import BadHistory, check
@@ -49,6 +49,7 @@ class Simulation:
         self._tell = tell
         self.tracing = tell is not None
         self.queue = Queue()
+        self.fastest_clock = LocalClock(self.queue)  # goes, at each moment, as fast as any node's, and jumps
         self.history = History()
         self.oracle = Oracle(self)
         self.network = Network(self)
@@ -195,6 +196,11 @@ class Simulation:
         self.nodes[node.member] = node
         node.boot()
         return node
+
+    def clock_changed(self, jump: float = 0.0) -> None:
+        """Of some node: how fast it goes, or it jumped."""
+        self.fastest_clock.set_rate(max(node.clock.rate for node in self.nodes.values()))
+        self.fastest_clock.jump(jump)
 
     # The trace.
 
