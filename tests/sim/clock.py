@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from bisect import bisect_right
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -109,8 +109,8 @@ class LocalClock:
         return self._local + (self._queue.now - self._virtual) * self.rate
 
     def at(self, virtual: float) -> float:
-        """What it showed, or shows, then; after a jump at that moment."""
-        place = bisect_right(self._past, virtual, key=lambda piece: piece[0])
+        """What it showed then, before any jump at that moment."""
+        place = bisect_left(self._past, virtual, key=lambda piece: piece[0])
         since, local, rate = self._past[max(0, place - 1)]
         return local + (virtual - since) * rate
 

@@ -27,9 +27,9 @@ from raft.core.types import Membership, Position, ReadState
 from raft.driver import Driver, DriverSettings
 from raft.proposals import Proposals
 from raft.restart import Discontinuous, resume
-from raft.transport import NotReached
 from raft.wal.wal import Wal, WalCorrupt, WalFailed
 from tests.raft.wal.lossy import Crash
+from tests.sim.calls import Calls
 from tests.sim.clock import Handle, LocalClock, SimLoop
 from tests.sim.disk import SimDisk, SimExecutor
 from tests.sim.oracle import WAL
@@ -81,11 +81,23 @@ class NobodyListed:
         raise NotImplementedError
 
 
-class NobodyCalled:
-    """Members pass nothing on to each other but messages: whoever does not lead waits until it does."""
+class ObservedLog:
+    """The driver as the node's own leases use it: what they propose, they propose as the leader."""
 
-    async def call(self, member: int, path: str, body: bytes) -> bytes:
-        raise NotReached("calls are not simulated")
+    def __init__(self, node: Node, driver: Driver) -> None:
+        self._node = node
+        self._driver = driver
+
+    @property
+    def core(self) -> Consensus:
+        return self._driver.core
+
+    def propose(self, data: bytes) -> asyncio.Future[Any]:
+        self._node.sim.oracle.leases.proposed(self._node, data)
+        return self._driver.propose(data)
+
+    def read_barrier(self) -> asyncio.Future[None]:
+        return self._driver.read_barrier()
 
 
 class ObservedCore(Consensus):
@@ -144,7 +156,7 @@ class Node:
         self.up = False
         self.paused = False
         self.clock = LocalClock(sim.queue)
-        self.wall_clock_at_start = 1.7e9  # it is told to jump back, too
+        self.wall_clock_at_start = 1.7e9  # it jumps, and back as well
         self.slowness = 1.0
         self._held: list[Handle] = []  # events that came while paused, and timers while the clock stood
         self._random = random.Random(f"{sim.seed}/node/{member}")
@@ -295,12 +307,13 @@ class Node:
         self._scrubber = scrubber
         self.leases = Leases(
             machine,
-            self.driver,
-            NobodyCalled(),
+            ObservedLog(self, self.driver),
+            Calls(self),
             LeaseSettings(
                 election_timeout=settings.election_ticks * settings.tick_interval,
                 request_timeout=settings.request_timeout,
                 minimum_ttl=minimum_ttl(settings.election_ticks, int(settings.tick_interval * 1000)),
+                checkpoint_interval=settings.checkpoint_interval,
             ),
             rng=random.Random(f"{sim.seed}/leases/{self.member}/{self.life}"),
             wall_clock_ms=self._wall_clock_ms,

@@ -67,6 +67,9 @@ class Options:
     notices: float
     inline_writes: bool  # the log of who does not lead is written on the loop
     clock_jump: float
+    # Leases.
+    tenants: int
+    checkpoint_interval: float
 
     def __str__(self) -> str:
         values = ((field.name, getattr(self, field.name)) for field in fields(self))
@@ -134,4 +137,6 @@ def choose(seed: int) -> Options:
         notices=rng.choice([0.0, 0.5, 1.0]),
         inline_writes=rng.random() < 0.5,
         clock_jump=often(0.4, 1, 3),
+        tenants=rng.choice([0, 1, 2, 3]),
+        checkpoint_interval=rng.choice([300, 300, 0.5, 1.0]),
     )

@@ -15,6 +15,7 @@ from kvstate.commands import Put, Range
 from raft.core.describe import describe
 from raft.core.messages import Message
 from raft.core.types import Membership, Role
+from tests.sim.clients import Clients
 from tests.sim.clock import LocalClock, Queue
 from tests.sim.faults import Fault, Nemesis, plan
 from tests.sim.history import History, Operation, Outcome
@@ -23,7 +24,7 @@ from tests.sim.network import Network
 from tests.sim.node import Node
 from tests.sim.options import Options, choose
 from tests.sim.oracle import Oracle, Violation
-from tests.sim.workload import Client, Clients
+from tests.sim.workload import Client
 
 STEPS = 2000
 LOOK_EVERY = 25  # steps between two looks whether the calm has done its work
@@ -115,12 +116,14 @@ class Simulation:
         self.oracle.fail("liveness: rest", f"after {CALM_STEPS_MAX} steps without faults it still moves")
 
     def _stay_settled(self) -> None:
-        """Nobody is disturbed any more, not even by servers that were removed and keep knocking."""
+        """Nobody is disturbed any more, not even by servers that were removed and keep knocking; and
+        leases that nobody renews come to their end."""
         leader = self.leader
         assert leader is not None
         term = leader.core.current_term
         until = self.queue.now + 5 * self.options.election_ticks * self.options.tick_interval
-        while self.queue.now < until:
+        begun = self.queue.now
+        while self.queue.now < until or not self.oracle.leases.check_ends(since=begun):
             self._step()
         kept = self.leader is leader and leader.core.current_term == term
         self.oracle.expect(
