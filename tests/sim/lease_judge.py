@@ -147,14 +147,18 @@ class LeaseJudge:
         return sorted(life.id for life in self._leases.values() if life.granted.time <= time < _end(life))
 
     def _find_grant(self, life: LeaseLife) -> None:
-        for op in self._unknown:
-            request = op.request
-            if not isinstance(request, LeaseGrant) or request.id not in {0, life.id}:
-                continue
-            if op.invoked < life.granted.time and request.ttl <= life.ttl:
-                self._unknown.remove(op)
-                return
-        raise BadHistory(f"nobody has asked for {life}, or it was granted before")
+        fitting = [
+            op
+            for op in self._unknown
+            if isinstance(op.request, LeaseGrant)
+            and op.request.id in {0, life.id}
+            and op.request.ttl <= life.ttl
+            and op.invoked < life.granted.time
+        ]
+        if not fitting:
+            raise BadHistory(f"nobody has asked for {life}, or it was granted before")
+        # Who asked for less than the minimum TTL explains only leases of that.
+        self._unknown.remove(max(fitting, key=_how_well_it_fits))
 
     def _find_revocation(self, life: LeaseLife, time: int) -> None:
         for op in self._unknown:
@@ -164,6 +168,11 @@ class LeaseJudge:
 
     def _bad(self, op: Operation, what: str) -> NoReturn:
         raise BadHistory(f"wrong answer: {describe(op)}: {what}")
+
+
+def _how_well_it_fits(op: Operation) -> tuple[bool, int]:
+    assert isinstance(op.request, LeaseGrant)
+    return op.request.id != 0, op.request.ttl
 
 
 def _end(life: LeaseLife) -> int:

@@ -102,6 +102,7 @@ class Simulation:
         self._settle([], deadline)
         self._settle([Visit(self, member) for member in sorted(self.nodes)], deadline)
         self._stay_settled()
+        self._settle([], self.queue.now + patience)  # leases have ended meanwhile
         self.clients.finish(self.members)
 
     def _settle(self, visits: list[Visit], deadline: float) -> None:
