@@ -123,6 +123,16 @@ class WatchLog:
     connected: bool = False
 
 
+@dataclass(slots=True)
+class Observation:
+    """What somebody was told who looked on an election: who leads, and the revision as of which."""
+
+    node: int
+    name: bytes
+    invoked: int
+    told: list[tuple[KeyValue, int]] = field(default_factory=list)
+
+
 class Moment(NamedTuple):
     """When something happened in the store that need not make a revision: the time, and the store's revision
     after it."""
@@ -153,3 +163,4 @@ class History:
     watches: list[WatchLog] = field(default_factory=list)
     events: dict[int, tuple[Event, ...]] = field(default_factory=dict)
     leases: dict[int, LeaseLife] = field(default_factory=dict)
+    observations: list[Observation] = field(default_factory=list)
