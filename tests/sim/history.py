@@ -105,7 +105,7 @@ class Operation:
     outcome: Outcome = Outcome.UNKNOWN
     revision: int = 0
     response: Answer | None = None
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
 @dataclass(slots=True)
