@@ -43,6 +43,7 @@ class LeaseOracle:
         self._findings: dict[tuple[int, int], _Finding] = {}  # (lease, term) → the first
         self._ends: dict[int, _Finding] = {}
         self._with_checkpoints: set[int] = set()
+        self._left: dict[int, int] = {}  # what the log holds now: seconds that the next leader gives
 
     def proposed(self, node: Node, data: bytes) -> None:
         """By the product itself, as the leader."""
@@ -66,6 +67,7 @@ class LeaseOracle:
                 self._ran_out(life, command.expired_in_term)
         elif isinstance(command, LeaseCheckpoint):
             self._with_checkpoints.update(lease_id for lease_id, left in command.checkpoints if left)
+            self._left.update(command.checkpoints)
 
     def answered(self, operation: Operation, asked_at: float) -> None:
         """A client was told something that it asked for at this virtual time."""
@@ -79,6 +81,8 @@ class LeaseOracle:
         self._asked[lease_id] = max(self._asked.get(lease_id, 0.0), asked_at)
         if lease_id in self._ends:
             self._check_age(self._lives[lease_id])
+        else:
+            self._check_checkpoint(self._lives[lease_id], asked_at)
 
     def _ran_out(self, life: LeaseLife, term: int) -> None:
         finding = self._findings.get((life.id, term))
@@ -104,6 +108,16 @@ class LeaseOracle:
             "a lease lives as long as it was granted for",
             f"lease {life.id} of {life.ttl} s was ended {age:.3f} s by {whose} after the last grant or"
             " keepalive that was answered had been asked for",
+        )
+
+    def _check_checkpoint(self, life: LeaseLife, asked_at: float) -> None:
+        """Were another leader elected now, it would not cut the lease short."""
+        left, clock = self._left.get(life.id, 0), self._sim.fastest_clock
+        age = clock.now() - clock.at(asked_at)
+        self._sim.oracle.expect(
+            not left or age + left >= life.ttl - ROUNDING,
+            "a checkpoint leaves a lease what was answered",
+            f"lease {life.id} of {life.ttl} s was renewed {age:.3f} s ago, but by the log {left} s are left",
         )
 
     # The calm.
