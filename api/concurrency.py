@@ -136,6 +136,11 @@ class Concurrency:
                 async for kv, revision in firsts:
                     yield kv, revision
 
+    async def removals(self, timeout: float) -> None:
+        """Wait for those that are under way, but not for longer."""
+        if self._removals:
+            await asyncio.wait(self._removals, timeout=timeout)
+
     async def _enter(self, line: Line, lease: int, value: bytes) -> Place:
         if not lease:
             lease = await new_lease(self._store, SESSION_TTL_SECONDS)

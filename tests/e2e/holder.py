@@ -1,5 +1,6 @@
-"""What runs while ``kvorum lock`` holds: tells with its fencing token when it begins, that it is there, and when it
-ends, in a file that all holders share, and keeps a counter in the store that only the latest holder may change.
+"""What runs while ``kvorum lock`` holds: tells with its fencing token when it begins, that it is there, and
+when it ends, in a file that all holders share; and keeps a counter in the store, which it changes only as
+long as its lock's key is there.
 
     holder.py JOURNAL KEY ENDPOINT…
 """
@@ -25,7 +26,7 @@ def b64(text: str) -> str:
 
 def tell(journal: int, word: str) -> None:
     """One line in one write: so lines stand in the order in which they were true."""
-    os.write(journal, f"{word} {TOKEN}\n".encode())
+    os.write(journal, f"{word} {TOKEN} {os.getppid()}\n".encode())
 
 
 def count(endpoints: itertools.cycle[str], key: str, number: int) -> str:
@@ -51,7 +52,8 @@ def main(path: str, key: str, *addresses: str) -> None:
     journal = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     endpoints = itertools.cycle(random.sample(addresses, len(addresses)))
     tell(journal, "begin")
-    until = time.monotonic() + random.uniform(0.1, 0.6)
+    # Sometimes longer than the lease lives if it is not renewed.
+    until = time.monotonic() + random.choice((0.1, 0.3, 3.0))
     number = 0
     while time.monotonic() < until:
         tell(journal, "holds")
