@@ -11,6 +11,7 @@ from http import HTTPStatus
 
 import orjson
 
+from api.concurrency import LeaderKey
 from api.errors import kind_of, message_of
 from api.roster import Member
 from api.schema.base64_go import encode
@@ -102,6 +103,27 @@ class Encoder:
 
     def move_leader(self) -> bytes:
         return b"{}"  # etcd never fills its header
+
+    def header(self, revision: int, raft_term: int) -> bytes:
+        """Where there is nothing more to say."""
+        return self._start(revision, raft_term) + b"}"
+
+    def lock(self, key: bytes, revision: int, raft_term: int) -> bytes:
+        return b"".join((self._start(revision, raft_term), _bytes("key", key), b"}"))
+
+    def campaign(self, leader: LeaderKey, revision: int, raft_term: int) -> bytes:
+        fields = (
+            *(_bytes("name", leader.name), _bytes("key", leader.key)),
+            *(_int("rev", leader.rev), _int("lease", leader.lease)),
+        )
+        return b'%b,"leader":{%b}}' % (self._start(revision, raft_term), b"".join(fields).removeprefix(b","))
+
+    def leader(self, kv: KeyValue, revision: int, raft_term: int) -> bytes:
+        return b'%b,"kv":%b}' % (self._start(revision, raft_term), _kv(kv))
+
+    def observed(self, kv: KeyValue, revision: int, raft_term: int) -> bytes:
+        """One frame of the stream."""
+        return b'{"result":%b}\n' % self.leader(kv, revision, raft_term)
 
     def lease_alive(self, lease_id: int, ttl: int, revision: int, raft_term: int) -> bytes:
         """One message of a stream."""
@@ -385,6 +407,10 @@ def _member(member: Member) -> bytes:
 
 def _int(name: str, value: int) -> bytes:
     return b',"%s":"%d"' % (name.encode(), value) if value else b""
+
+
+def _bytes(name: str, value: bytes) -> bytes:
+    return b',"%s":"%s"' % (name.encode(), encode(value)) if value else b""
 
 
 def _string(text: str) -> bytes:
