@@ -54,7 +54,7 @@ _STATES_MAX = 200
 
 def check(history: History) -> None:
     """Raises BadHistory if these clients cannot have talked to a strictly serializable store."""
-    _check_numbering(history.events)
+    check_numbering(history.events)
     _check_reach(history, 1 + len(history.events))
     judge = _Judge(history)
     judge.explain_revisions()
@@ -68,7 +68,7 @@ def check(history: History) -> None:
         check_watch(log, judge.model, changes, judge.compactions)
 
 
-def _check_numbering(events: Events) -> None:
+def check_numbering(events: Events) -> None:
     for expected, revision in enumerate(sorted(events), start=2):
         if revision != expected:
             raise BadHistory(f"a hole in the revisions: where {expected} should stand is {revision}")
@@ -95,7 +95,8 @@ class _Judge:
     """The evidence of one history, in forms that can be looked up."""
 
     def __init__(self, history: History) -> None:
-        self.model = Model(history.events)
+        self.model = Model(history.events, history.leases)
+        self._elsewhere = history.elsewhere
         self._operations = history.operations
         self._told = _told(history)
         # Compactions that may have happened, by invocation, and those that had, by answer.
@@ -164,14 +165,16 @@ class _Judge:
     def explain_revisions(self) -> None:
         latest = 0
         for revision in range(2, self.model.top + 1):
-            op = self._claims.get(revision) or self._recognise(revision)
-            if op is None:
-                # Who it was is not certain, so nothing follows about when it was needed.
-                self._explain_nameless(revision)
-            else:
+            op = self._claims.get(revision)
+            if op is None and revision not in self._elsewhere:
+                op = self._recognise(revision)
+            if op is not None:
                 self._check_time(op, revision)
                 self._check_effect(op, revision)
                 latest = max(latest, op.invoked)
+            elif revision not in self._elsewhere:
+                # Who it was is not certain, so nothing follows about when it was needed.
+                self._explain_nameless(revision)
             self._needed.append(latest)
 
     def _recognise(self, revision: int) -> Operation | None:

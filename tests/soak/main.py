@@ -48,11 +48,12 @@ async def run_soak(run: Run) -> int:
         run.fail(str(error))
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.remove_signal_handler(number)
-    evidence = Evidence(soak.load.history, finals, list(run.violations))
+    load = soak.load
+    evidence = Evidence(load.history, finals, list(run.violations), load.coordination)
     took = time.monotonic()
     if not run.violations:
         try:
-            await asyncio.to_thread(judge, evidence.history, finals)
+            await asyncio.to_thread(judge, evidence)
         except BadHistory as error:
             run.fail(str(error))
     return conclude(run, soak, evidence, time.monotonic() - took)
@@ -90,7 +91,7 @@ def judge_again(kept: Path) -> int:
         print("\n".join(evidence.seen))
         return 1
     history = evidence.history
-    judge(history, evidence.finals)
+    judge(evidence)
     print(f"nothing is wrong with {len(history.operations)} operations, {len(history.watches)} watches")
     return 0
 

@@ -19,7 +19,7 @@ from kvstate.types import EventType, KeyValue
 from tests.sim.history import Operation, Outcome, WatchLog
 from tests.sim.model import BadHistory
 from tests.soak.clients import Watcher, Workload
-from tests.soak.evidence import EVERYTHING, Final, judge
+from tests.soak.evidence import EVERYTHING, Evidence, Final, judge
 from tests.soak.wire import BadAnswer, decode, encode, encode_watch, note_answer, state_error
 from watch.watcher import WatchCreate
 
@@ -99,7 +99,7 @@ class Story:
         told = [
             Final(node, revision, {"hashkv": hash_}) for node, (revision, hash_) in (finals or {}).items()
         ]
-        judge(self.load.history, told)
+        judge(Evidence(self.load.history, told, [], self.load.coordination))
 
 
 def told(skip: int = 0, nodes: tuple[int, ...] = (1, 2), **changed: Json) -> Story:
