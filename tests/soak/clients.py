@@ -30,8 +30,8 @@ from kvstate.commands import (
 )
 from kvstate.types import EventType
 from tests.sim.history import History, Operation, Outcome, Request, WatchLog
-from tests.soak.cluster import Member, until
 from tests.soak.calls import Coordination
+from tests.soak.cluster import Member, until
 from tests.soak.evidence import EVERYTHING, Events, sees_all
 from tests.soak.sending import JSON, open_session, send
 from tests.soak.wire import decode_watch, encode, encode_watch, note_answer

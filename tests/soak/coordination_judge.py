@@ -5,7 +5,7 @@ end of a lock or campaign that came to nothing, or with its lease. A lease ends 
 or because it had run out, and takes all its keys in one revision. So every such revision wants a cause of its
 own, which is a matching, as for deletes in ``tests.sim.linearizability``:
 
-    7: delete lock/a/4d     client 3's unlock, which nobody answered; or the end of lease 77, if it may have ended
+    7: delete lock/a/4d     client 3's unlock, which nobody answered, or the end of lease 77
     9: delete lock/a/4d     the other one of these
 
 What this finds out goes into the history: which leases there may have been when, for puts that name one, and
@@ -48,7 +48,9 @@ def judge_coordination(history: History, coordination: Coordination) -> History:
     for call in coordination.calls:
         check_call(call, past, told, ceiling, top)
     check_guards(history.events, past)
-    explained = frozenset(ends) | {kv.mod_revision for kv in past.entries} | {one.revision for one in past.exits}
+    explained = (
+        frozenset(ends) | {kv.mod_revision for kv in past.entries} | {one.revision for one in past.exits}
+    )
     return replace(
         history,
         # Whether a lease was there is judged above.

@@ -21,14 +21,13 @@ from tests.sim.history import History, KeepAlive, Operation, Outcome
 from tests.sim.linearizability import describe
 from tests.sim.model import BadHistory, Timeline, operations
 from tests.soak.call_wire import LEASE_EXISTS, LEASE_NOT_FOUND
-from tests.soak.calls import Call, Campaign, Coordination, Look
-from tests.soak.calls import Lock
+from tests.soak.calls import Call, Campaign, Coordination, Lock, Look
 from tests.soak.past import Past
 
 TTL_MAX = 4
 """Of those that are asked for here."""
 FAIL_OVER_SECONDS = 1.0 + 5.0
-"""An election timeout, which a new leader adds; and a tick, a write and a list, on a machine that may be busy."""
+"""An election timeout, which a new leader adds; a tick, a write and a list, on a machine that may be busy."""
 LINGER_SECONDS = 10.0
 """So long a member may go on with a request that nobody waits for any more."""
 
@@ -167,7 +166,9 @@ class Leases:
             op = writers.get(kv.value)
             time, source = self._gone.get(kv.lease, (0, ""))
             if op is not None and kv.lease in self.granted and 0 < time < op.invoked:
-                raise BadHistory(f"lease {kv.lease} came back: it was gone for {source}, but then {describe(op)}")
+                raise BadHistory(
+                    f"lease {kv.lease} came back: it was gone for {source}, but then {describe(op)}"
+                )
 
     def _check_revocation(self, call: Call) -> None:
         assert isinstance(call.request, LeaseRevoke)

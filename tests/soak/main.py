@@ -3,6 +3,7 @@
     scripts/soak --minutes 30                 three nodes, every fault, a new seed
     scripts/soak --minutes 5 --nodes 5        five
     scripts/soak --minutes 2 --target etcd    the harness itself: real etcd must pass
+    scripts/soak --minutes 0.1 --mutant NAME  Kvorum with a deliberate mistake, which must be caught
     scripts/soak --judge DIR/history.pickle   judge a kept history once more
 
 The seed fixes which faults are drawn, upon whom and for how long; what the machine then does is not ours
@@ -31,6 +32,7 @@ from tests.soak.cluster import Violation
 from tests.soak.evidence import Evidence, Final, judge
 from tests.soak.faults import CONTROL, KINDS
 from tests.soak.lab import enter, remove_leftovers, run_directory, why_no_namespaces
+from tests.soak.mutated import names
 from tests.soak.report import conclude
 from tests.soak.run import Run, Soak
 
@@ -73,6 +75,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--plain", action="store_true", help="no namespaces: everything on 127.0.0.1")
     parser.add_argument("--require-all", action="store_true", help="fail if a fault cannot be made here")
     parser.add_argument("--keep", action="store_true", help="keep logs, data and history of a good run too")
+    parser.add_argument("--mutant", choices=names(), help="Kvorum with a mistake, which must be caught")
     parser.add_argument("--judge", type=Path, help="judge a kept history, and nothing else")
     parser.add_argument("--lab", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)

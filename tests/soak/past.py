@@ -1,8 +1,8 @@
 """What the history says of leases and lines, revision by revision. Pure; one walk through all events.
 
-    2: put lock/a/4d (lease 77)    first in lock/a: 4d, token 2     on 77: lock/a/4d
+    2: put lock/a/4d (lease 77)    first in lock/a: 4d, token 2    on lease 77: lock/a/4d
     3: put lock/a/4e (lease 78)    first in lock/a: still 4d
-    4: delete lock/a/4d            first in lock/a: 4e, token 3     all that hung on 77 went at once: it may have ended
+    4: delete lock/a/4d            first in lock/a: 4e, token 3    all that hung on 77: it may have ended
 
 The first of a line is the key with the smallest create revision, which is its fencing token.
 """
@@ -58,7 +58,9 @@ class Past:
     def __init__(self, events: Events) -> None:
         self.entries: list[KeyValue] = []  # into lines
         self.exits: list[Exit] = []
-        self.ends: dict[int, int] = {}  # revision → the lease of which everything was deleted, and nothing else
+        self.ends: dict[
+            int, int
+        ] = {}  # revision → the lease of which everything was deleted, and nothing else
         self.attached: list[KeyValue] = []  # each put that names a lease
         self.last_attached: dict[int, int] = {}  # lease → the last revision of such a put
         self._hanging: dict[int, set[bytes]] = {}

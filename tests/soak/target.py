@@ -60,11 +60,13 @@ class Target:
         return [*self.command, *(word for name, value in options for word in (f"--{name}", str(value)))]
 
 
-def find_target(name: str) -> Target:
+def find_target(name: str, mutant: str | None = None) -> Target:
+    """``mutant``: Kvorum with a deliberate mistake."""
     if name == "kvorum":
+        module = ("tests.soak.mutated", mutant) if mutant else ("kvorum",)
         return Target(
             "kvorum",
-            (sys.executable, "-m", "kvorum", "serve"),
+            (sys.executable, "-m", *module, "serve"),
             {"hashkv": "/v3/maintenance/hashkv", "hash": "/v3/maintenance/hash"},
             None,
             is_dynamic=True,
