@@ -60,7 +60,14 @@ class Progress:
 class Workload:
     """Everything that the clients share."""
 
-    def __init__(self, members: list[Member], seed: int, rate: float, fail: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        members: list[Member],
+        seed: int,
+        rate: float,
+        fail: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.members = members
         self.seed = seed
         self.history = History()
@@ -70,6 +77,7 @@ class Workload:
         self.fail = fail
         self.revision = 1  # the highest that anybody was told of
         self.stopped = False
+        self._clock = clock
         self.coordination = Coordination()
         self.others: list[Callable[[], Coroutine[Any, Any, None]]] = []  # who run beside the clients
         count = 3 * len(members)
@@ -82,7 +90,7 @@ class Workload:
 
     def stamp(self) -> int:
         moments = self.coordination.moments
-        moments.append(time.monotonic())
+        moments.append(self._clock())
         return len(moments) - 1
 
     def saw(self, revision: int) -> None:

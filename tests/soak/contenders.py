@@ -1,7 +1,7 @@
 """Clients who want the same lock, or to lead.
 
-Who holds it writes a guarded key by its fencing token. Some lose their lease, and go on writing as if they had
-not: their tokens must be worth nothing then.
+Who holds it writes a guarded key by its fencing token. Some lose their lease, and go on writing as if they
+had not: their tokens must be worth nothing then.
 """
 
 from __future__ import annotations

@@ -1,0 +1,37 @@
+"""The judges of leases and locks see real mistakes: clusters of processes that have one must be caught."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.common.servers import ROOT
+from tests.sim.mutants import load
+from tests.soak.mutated import DIRECTORY, names
+
+
+@pytest.mark.parametrize(
+    ("mutant", "why"),
+    [
+        ("keepalive_that_changes_nothing", "had to live"),
+        ("lock_without_waiting", "not the holder|not the leader"),
+    ],
+)
+def test_a_mistake_is_caught(mutant: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others take longer: scripts/soak --minutes 0.1 --faults "leader transferred" --mutant NAME."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    command = [sys.executable, "-m", "tests.soak.main", "--minutes", "0.06", "--mutant", mutant]
+    command += ["--plain", "--faults", "leader transferred"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert ran.returncode == 1, f"{ran.stdout}\n{ran.stderr}"
+    _, _, told = ran.stdout.partition("VIOLATION(S):")
+    assert any(word in told for word in why.split("|")), ran.stdout
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_mistake_fits_the_code(name: str) -> None:
+    mutant = load(name, DIRECTORY)
+    assert mutant.apply((ROOT / mutant.path).read_text())
