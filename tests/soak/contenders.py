@@ -75,10 +75,10 @@ class Contender(Caller):
         if self.random.random() < 0.25:
             keeping.cancel()  # its lease will run out
         for _ in range(self.random.randint(1, 12)):
-            if not await self._write(name, place):
+            if not await self._write(place):
                 break
             if self._old and self.random.random() < 0.1:
-                await self._write(name, self.random.choice(self._old))
+                await self._write(self.random.choice(self._old))
             await self.think(_PAUSE_SECONDS)
         if self.random.random() < 0.7:
             leaving = Resign(name, *place, lease) if name.startswith(b"elect/") else Unlock(place.key)
@@ -99,11 +99,12 @@ class Contender(Caller):
         call = await ask(self.load, self.number, self.member, campaign, _WAIT_SECONDS)
         return Place(call.told.key, call.told.rev) if isinstance(call.told, Resign) else None
 
-    async def _write(self, name: bytes, place: Place) -> bool:
+    async def _write(self, place: Place) -> bool:
         """Whether the place may still be ours: no is certain, yes is not."""
+        guarded = GUARDED + place.key.rpartition(b"/")[0]
         compare = Compare(CompareResult.EQUAL, CompareTarget.CREATE, place.key, b"", place.token)
-        put = Put(GUARDED + name, guarded_value(place, self.mark()))
-        request = Txn((compare,), (put,), (Range(GUARDED + name),))
+        put = Put(guarded, guarded_value(place, self.mark()))
+        request = Txn((compare,), (put,), (Range(guarded),))
         done = await self.load.perform(self.number, self.member, request, self._seconds)
         return done.outcome is not Outcome.OK or (
             isinstance(done.response, TxnResponse) and done.response.succeeded
