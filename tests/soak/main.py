@@ -71,7 +71,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
     parser.add_argument("--rate", type=float, default=250.0, help="requests per second, of all clients")
     parser.add_argument("--snapshot-count", type=int, default=0, help="otherwise drawn")
-    parser.add_argument("--faults", type=lambda names: names.split(","), default=[], help="only these")
+    parser.add_argument(
+        "--faults", type=lambda names: names.split(","), default=[], help="only these, or none"
+    )
     parser.add_argument("--plain", action="store_true", help="no namespaces: everything on 127.0.0.1")
     parser.add_argument("--require-all", action="store_true", help="fail if a fault cannot be made here")
     parser.add_argument("--keep", action="store_true", help="keep logs, data and history of a good run too")
@@ -80,7 +82,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--lab", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     options.seconds = options.minutes * 60
-    if unknown := set(options.faults) - {kind.name for kind in (*KINDS, CONTROL)}:
+    if unknown := set(options.faults) - {kind.name for kind in (*KINDS, CONTROL)} - {"none"}:
         parser.error(
             f"no such fault: {', '.join(sorted(unknown))}; there are {', '.join(k.name for k in KINDS)}"
         )
