@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import base64
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from kvorum.errors import ConnectionFailed, KvorumError
 from kvorum.persistence import Persistence
@@ -66,15 +66,19 @@ class Line:
     def turn(self, place: Place) -> int:
         """Wait until the place is first; returns the store's revision as of which it is. Raises PlaceLost."""
         while True:
-            kvs, revision = self._up_to(place)
-            if not kvs or (kvs[0]["key"], int(kvs[0]["create_revision"])) != (b64(place.key), place.token):
-                raise PlaceLost("the place in the line is lost")
-            if len(kvs) == 1:
+            before, revision = self._before(place)
+            if before is None:
                 return revision
-            self._deletion(kvs[1]["key"], revision + 1)
+            self._deletion(before, revision + 1)
 
-    def _up_to(self, place: Place) -> tuple[list[dict[str, Any]], int]:
-        """The place and the one before it, as of a revision."""
+    def keep(self, place: Place) -> NoReturn:
+        """Wait until the place is lost, and raise PlaceLost."""
+        while True:
+            _, revision = self._before(place)
+            self._deletion(b64(place.key), revision + 1)
+
+    def _before(self, place: Place) -> tuple[str | None, int]:
+        """The key just before the place, if there is one, as of a revision. Raises PlaceLost."""
         answer = self._call(
             "/v3/kv/range",
             {
@@ -87,7 +91,10 @@ class Line:
                 "keys_only": True,
             },
         )
-        return answer.get("kvs", []), int(answer["header"]["revision"])
+        own, *before = answer.get("kvs") or [{}]
+        if (own.get("key"), own.get("create_revision")) != (b64(place.key), str(place.token)):
+            raise PlaceLost("its key is gone")
+        return (before[0]["key"] if before else None), int(answer["header"]["revision"])
 
     def _deletion(self, key: str, start: int) -> None:
         """Wait until the key may have been deleted."""

@@ -21,7 +21,7 @@ from types import TracebackType
 
 from kvorum.cli.settings import Settings
 from kvorum.errors import KvorumError
-from kvorum.line import Line, Place
+from kvorum.line import Line, Place, PlaceLost
 from kvorum.persistence import now
 from kvorum.session import Session
 
@@ -143,10 +143,14 @@ class Holding:
             self.events.put(Signalled(signal.sigwait(SIGNALS)))
 
     def _wait_in_line(self) -> None:
+        """And then see to it that the place is not taken away: that is known sooner than by a keepalive."""
         line = Line(self._line_ask, self._name, self._session.lease)
         try:
             place = line.enter(self._value)
             self.events.put(Entered(place, line.turn(place)))
+            line.keep(place)
+        except PlaceLost as error:
+            self.events.put(Lost(str(error)))
         except KvorumError as error:
             self.events.put(Failed(error))
         finally:

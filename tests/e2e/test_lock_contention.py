@@ -90,14 +90,14 @@ def test_never_do_two_hold_it(tmp_path: Path) -> None:
                 wait_until(lambda before=before: begun(journal) > before)
                 disturb(number, members, contenders, journal)
             before = begun(journal)
-            wait_until(lambda: begun(journal) >= before + 2)  # it goes on
+            wait_until(lambda: begun(journal) >= before + 3)  # it goes on
         finally:
             for one in contenders:
                 one.stop()
         judge(read(journal))
         tokens = [int(value.split()[0]) for value in history(members[0], b"counter")]
     assert tokens == sorted(tokens)
-    assert len(set(tokens)) > 3
+    assert len(set(tokens)) >= 3
 
 
 def disturb(number: int, members: list[Node], contenders: list[Contender], journal: Path) -> None:
@@ -126,7 +126,7 @@ def judge(journal: list[Said]) -> None:
         latest = token
         if word == "end":
             ended.add(token)
-    assert len(ended) > 3
+    assert len(ended) >= 2
     assert {token for _, token, _ in journal} - ended, "none was killed"
 
 

@@ -217,17 +217,19 @@ def test_when_we_are_killed_the_command_is(server: Server, name: str) -> None:
     assert run("kvorum", server, ["lease", "revoke", lease])[0] == 0
 
 
-def test_a_lock_that_is_lost_ends_the_command(server: Server, name: str) -> None:
-    """However little it likes that."""
+@pytest.mark.parametrize("how", ["lease revoke LEASE", "del KEY"])
+def test_a_lock_that_is_lost_ends_the_command(how: str, server: Server, name: str) -> None:
+    """At once, however little it likes that."""
     script = "trap '' TERM; echo $$; while :; do sleep 0.05; done"
-    with tool(server, "lock", "--ttl=2", name, "--", "sh", "-c", script) as one:
+    with tool(server, "lock", "--ttl=60", name, "--", "sh", "-c", script) as one:
         child = int(one.line())
         [key] = keys(server, name)
-        assert run("kvorum", server, ["lease", "revoke", key.split("/")[1]])[0] == 0
+        words = how.replace("KEY", key).replace("LEASE", key.split("/")[1]).split()
+        assert run("kvorum", server, words)[0] == 0
         code, error = one.end()
         assert not is_alive(child)
     assert code == 5
-    assert error == f"Error: the lock {key} was lost, so the command was ended: its lease has ended\n"
+    assert error == f"Error: the lock {key} was lost, so the command was ended: its key is gone\n"
 
 
 def test_a_lock_that_cannot_be_renewed_ends_the_command(name: str, tmp_path: Path) -> None:
@@ -282,7 +284,7 @@ def test_a_lost_session_is_said(server: Server, name: str) -> None:
     with tool(server, "lock", "--ttl=2", name) as one:
         lease = one.line().split("/")[1]
         assert run("kvorum", server, ["lease", "revoke", lease])[0] == 0
-        assert one.end() == (1, "Error: session expired: its lease has ended\n")
+        assert one.end() == (1, "Error: session expired: its key is gone\n")
 
 
 @pytest.mark.parametrize("form", ["json", "fields"])
