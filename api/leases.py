@@ -35,7 +35,7 @@ from typing import Any, Final, Protocol, TypeVar
 import msgpack
 
 from api.batches import Batches
-from api.lessor import NOT_PROMOTED, Lessor
+from api.lessor import CHECKPOINT_SECONDS, NOT_PROMOTED, Lessor
 from api.service import ReplicatedLog, TimeToLive
 from api.turns import Turns
 from kvstate.codec import encode
@@ -86,6 +86,7 @@ class LeaseSettings:
     election_timeout: float
     request_timeout: float
     minimum_ttl: int
+    checkpoint_interval: float = CHECKPOINT_SECONDS
 
 
 def minimum_ttl(election_ticks: int, heartbeat_ms: int) -> int:
@@ -114,7 +115,7 @@ class Leases:
         self._rng = rng
         self._wall_clock_ms = wall_clock_ms
         self._loop = loop or asyncio.get_running_loop()
-        self._lessor = Lessor(settings.election_timeout)
+        self._lessor = Lessor(settings.election_timeout, settings.checkpoint_interval)
         self._ticker: asyncio.TimerHandle | None = None
         self._revoking: set[asyncio.Future[ApplyResult]] = set()
         # Who waits for a lease to be revoked.

@@ -35,7 +35,7 @@ from collections.abc import Iterable, Sequence
 from kvstate.types import Lease
 
 CHECKPOINT_SECONDS = 300
-"""A lease with a longer TTL gets a checkpoint when it was not renewed for so long, as in etcd."""
+"""The usual ``checkpoint_interval``, as in etcd."""
 EXPIRIES_PER_SECOND = 750
 """At most so many leases are let run out together by a new leader: they would come as one wave."""
 _STALE_MAX = 1000
@@ -91,10 +91,12 @@ class _DueLeases:
 
 class Lessor:
     """See the module's docstring. ``extension``: what a new leader adds to every lease, an election timeout.
-    ``term`` is that of the office, NOT_PROMOTED without one."""
+    A lease with a longer TTL than ``checkpoint_interval`` gets a checkpoint when it was not renewed for so
+    long. ``term`` is that of the office, NOT_PROMOTED without one."""
 
-    def __init__(self, extension: float) -> None:
+    def __init__(self, extension: float, checkpoint_interval: float = CHECKPOINT_SECONDS) -> None:
         self._extension = extension
+        self._checkpoint_interval = checkpoint_interval
         self.term = NOT_PROMOTED
         self.next_term = NOT_PROMOTED  # of the office that is being taken
         self._clocks: dict[int, _Clock] = {}
@@ -167,8 +169,8 @@ class Lessor:
     def _add(self, lease_id: int, ttl: int, deadline: float, now: float) -> _Clock:
         clock = self._clocks[lease_id] = _Clock(lease_id, ttl, deadline, now)
         self._ends.add(deadline, clock)
-        if ttl > CHECKPOINT_SECONDS:
-            self._checkpoints.add(now + CHECKPOINT_SECONDS, clock)
+        if ttl > self._checkpoint_interval:
+            self._checkpoints.add(now + self._checkpoint_interval, clock)
         return clock
 
     def _spread(self, deadline: float) -> float:
@@ -255,11 +257,11 @@ class Lessor:
                 break
             if self._clocks.get(clock.id) is not clock or clock.has_run_out or clock.deadline <= now:
                 continue
-            due = clock.checkpoint_from + CHECKPOINT_SECONDS
+            due = clock.checkpoint_from + self._checkpoint_interval
             if due <= now:
                 found.append((clock.id, _seconds(clock.deadline - now, clock.ttl)))
                 clock.checkpoint, clock.checkpoint_from = self._number_checkpoint(), now
-                due = now + CHECKPOINT_SECONDS
+                due = now + self._checkpoint_interval
             self._checkpoints.add(due, clock)
         return found
 

@@ -42,6 +42,7 @@ KINDS = (
     "member",
     "transfer",
     "rumour",
+    "clock_jump",
 )
 
 
@@ -83,7 +84,7 @@ class Nemesis:
             node.disk.crash_at = node.disk.fail_at = None
             node.crash_at_send = node.crash_in_install = 0
             node.slowness = 1.0
-            if node.clock_rate != 1.0:
+            if node.clock.rate != 1.0:
                 node.set_clock_rate(1.0)
             if node.paused:
                 node.pause(False)
@@ -238,6 +239,11 @@ class Nemesis:
         node = self._pick(rng)
         node.set_clock_rate(rng.choice([0.0, 0.0, 0.25, 0.5, 2.0, 5.0]))
         self._after(rng.uniform(0.2, 4), lambda: node.set_clock_rate(1.0))
+
+    def _clock_jump(self, rng: random.Random) -> None:
+        node = self._pick(rng)
+        node.jump_clock(rng.choice([0.3, 1.0, 3.0, 60.0]))
+        node.wall_clock_at_start += rng.choice([-3600.0, -1.0, 1.0, 3600.0])
 
     def _disk_fails(self, rng: random.Random) -> None:
         node = self._pick(rng)

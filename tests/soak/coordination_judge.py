@@ -69,7 +69,7 @@ def _lives(leases: Leases, told: Timeline, ends: dict[int, int]) -> dict[int, Le
         if lease in ended:
             time = told.reached(ended[lease])
             assert time is not None
-            life.ended, life.made_revision = Moment(time, ended[lease]), True
+            life.ended = Moment(time, ended[lease])
         lives[lease] = life
     return lives
 
@@ -105,13 +105,15 @@ class _Causes:
     def _explain_end(self, revision: int, exit_: Exit | None) -> None:
         lease = self._past.ends.get(revision)
         causes: list[_Cause] = []
+        if exit_ is None and any(self._did(op, revision) for op in self._answered[revision]):
+            return  # a client deleted what hung on the lease
         if lease is not None and self._leases.may_have_ended_at(lease, revision):
             causes.append(("end", lease))
         alone = len(self._history.events[revision]) == 1
         if exit_ is not None and alone:
             causes += [("leave", number) for number in self._who_left(exit_)]
-        if exit_ is None and not causes and self._somebody_deleted(revision):
-            return  # which is for others to judge
+        if exit_ is None and not causes and any(self._did(op, revision) for op in self._unanswered):
+            return  # a client may have done it, which is for others to judge
         story = "nobody asked for that" if lease is None else self._leases.why_not(lease, revision)
         self._assign(revision, causes, story)
 
@@ -138,10 +140,6 @@ class _Causes:
         if call.outcome is Outcome.REFUSED or self._told.before(call.invoked) >= revision:
             return False
         return call.outcome is not Outcome.OK or revision <= until
-
-    def _somebody_deleted(self, revision: int) -> bool:
-        """Whether an operation of the history says, or may be, that it did what this revision did."""
-        return any(self._did(op, revision) for op in (*self._answered[revision], *self._unanswered))
 
     @cached_property
     def _answered(self) -> dict[int, list[Operation]]:

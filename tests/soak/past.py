@@ -88,7 +88,9 @@ class Past:
         if any(event.type != EventType.DELETE for event in events):
             return
         lease = self._lease_of.get(events[0].kv.key, 0)
-        if lease and {event.kv.key for event in events} == self._hanging[lease]:
+        hanging = sorted(self._hanging[lease]) if lease else []
+        gone = [Event(EventType.DELETE, KeyValue(key, 0, revision, 0, b"", 0)) for key in hanging]
+        if events == tuple(gone):
             self.ends[revision] = lease
 
     def _note(self, revision: int, event: Event, together: int) -> None:

@@ -9,8 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.sim.history import Outcome
-from tests.sim.linearizability import describe
-from tests.sim.model import tell
+from tests.sim.model import describe, tell
 from tests.sim.watches import describe_watch
 from tests.soak.evidence import Evidence
 from tests.soak.run import Done, Run, Soak
