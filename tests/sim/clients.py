@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.sim.contenders import Contender
 from tests.sim.history import Operation
 from tests.sim.tenants import Tenant
 from tests.sim.workload import Client, Watching
@@ -19,6 +20,7 @@ class Clients:
     def __init__(self, sim: Simulation) -> None:
         self._clients: list[Client] = [Client(sim, number) for number in range(sim.options.clients)]
         self._clients += [Tenant(sim, 100 + number) for number in range(sim.options.tenants)]
+        self._clients += [Contender(sim, 200 + number) for number in range(sim.options.contenders)]
         self._watchers = [Watching(sim, number) for number in range(sim.options.watchers)]
         self.stopped = False
 

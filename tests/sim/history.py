@@ -10,9 +10,10 @@ import enum
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
+from api.concurrency import LeaderKey
 from api.service import TimeToLive
 from kvstate.commands import Compact, DeleteRange, LeaseGrant, LeaseRevoke, Put, Range, Response, Txn
-from kvstate.types import Event
+from kvstate.types import Event, KeyValue
 from watch.watcher import WatchCreate, WatchResponse
 
 
@@ -36,9 +37,52 @@ class ListLeases:
     """Answered by the ids, ascending."""
 
 
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """Answered by the key."""
+
+    name: bytes
+    lease: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unlock:
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """Answered by a LeaderKey, and the revision at which the line was entered."""
+
+    name: bytes
+    lease: int
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Proclaim:
+    leader: LeaderKey
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Resign:
+    leader: LeaderKey
+
+
+@dataclass(frozen=True, slots=True)
+class FindLeader:
+    """Answered by his key-value."""
+
+    name: bytes
+
+
+GUARDED = b"a-guarded-"
+"""Before a lock's name: the key that only its holder may write."""
+OfLines = Lock | Unlock | Campaign | Proclaim | Resign | FindLeader
 OfLeases = LeaseGrant | LeaseRevoke | KeepAlive | LookAtLease | ListLeases
-Request = Put | DeleteRange | Txn | Compact | Range | OfLeases
-Answer: TypeAlias = "Response | TimeToLive | int | list[int]"
+Request = Put | DeleteRange | Txn | Compact | Range | OfLeases | OfLines
+Answer: TypeAlias = "Response | TimeToLive | int | list[int] | bytes | LeaderKey | KeyValue"
 
 
 class Outcome(enum.Enum):
@@ -109,6 +153,6 @@ class History:
     watches: list[WatchLog] = field(default_factory=list)
     events: dict[int, tuple[Event, ...]] = field(default_factory=dict)
     leases: dict[int, LeaseLife] = field(default_factory=dict)
-    # Not None: somebody else (``tests.soak.coordination_judge``) has judged leases, locks and elections. These
-    # are the revisions that they made, and ``leases`` says as long as each *may* have been there.
+    # Not None: somebody else (``tests.soak.coordination_judge``) has judged leases, locks and elections.
+    # These are the revisions that they made, and ``leases`` says as long as each *may* have been there.
     elsewhere: frozenset[int] | None = None

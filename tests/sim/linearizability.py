@@ -17,7 +17,8 @@ What is proved, and with it strict serializability:
   3. No write is placed at a revision that someone had been told of before it was invoked, and no read
      sees less than anyone had been told before it was invoked (serializable reads may).
   4. The state's refusals are deserved at some state between invocation and answer.
-  5. Watches (``watches``), and leases (``lease_judge``), whose ends make revisions that are nobody's write.
+  5. Watches (``watches``); leases (``lease_judge``), whose ends make revisions that are nobody's write; and
+     locks and elections (``line_judge``).
 
 Where the evidence leaves a choice we choose for the store. What is not judged: the lag of serializable
 reads, whether a compacted revision *had* to be refused, refusals that depend on the request alone,
@@ -42,8 +43,9 @@ from kvstate.commands import (
 )
 from kvstate.errors import Compacted, FutureRevision, KeyNotFound, LeaseNotFound, RequestError
 from kvstate.types import Event, EventType
-from tests.sim.history import History, LeaseLife, OfLeases, Operation, Outcome, WatchLog
+from tests.sim.history import History, LeaseLife, OfLeases, OfLines, Operation, Outcome, WatchLog
 from tests.sim.lease_judge import LeaseJudge, check_end, was_there_throughout
+from tests.sim.line_judge import LineJudge
 from tests.sim.model import BadHistory, Events, Model, Timeline, describe, execute, operations, tell
 from tests.sim.watches import Changes, check_watch, describe_watch
 
@@ -60,7 +62,7 @@ def check(history: History) -> None:
     judge = _Judge(history)
     judge.explain_revisions()
     for op in history.operations:
-        if isinstance(op.request, OfLeases):
+        if isinstance(op.request, OfLeases | OfLines):
             continue
         if op.outcome is Outcome.OK:
             judge.check_answer(op)
@@ -68,6 +70,7 @@ def check(history: History) -> None:
             judge.check_error(op)
     if history.elsewhere is None:
         _check_leases(history, judge)
+        _check_lines(history, judge)
     changes = Changes(judge.model)
     for log in history.watches:
         check_watch(log, judge.model, changes, judge.compactions)
@@ -82,6 +85,18 @@ def _check_leases(history: History, judge: _Judge) -> None:
             elif op.outcome is Outcome.ERROR:
                 leases.check_error(op)
     leases.explain_lives()
+
+
+def _check_lines(history: History, judge: _Judge) -> None:
+    lines = LineJudge(judge.model)
+    for op in history.operations:
+        if isinstance(op.request, OfLines):
+            if op.outcome is Outcome.OK:
+                lines.check_answer(op, judge.states_met(op))
+            elif op.outcome is Outcome.ERROR:
+                lines.check_error(op, judge.states_met(op))
+        elif op.outcome is Outcome.OK:
+            lines.check_fenced(op)
 
 
 def check_numbering(events: Events) -> None:
@@ -153,8 +168,13 @@ class _Judge:
         writers: dict[bytes, Operation] = {}
         for op in self._operations:
             for one in operations(op.request):
-                if isinstance(one, Put) and not one.ignore_value:
-                    other = writers.setdefault(one.value, op)
+                if not isinstance(one, Put) or not one.value:
+                    continue
+                other = writers.setdefault(one.value, op)
+                if other.outcome is Outcome.OK:
+                    # Its revision is known by its answer. (Campaigns put their value in two steps.)
+                    writers[one.value] = op
+                else:
                     assert other is op, (
                         f"the workload must write unique values: {one.value!r} is written twice"
                     )
@@ -173,7 +193,7 @@ class _Judge:
             if op.outcome is Outcome.UNKNOWN
             and id(op) not in seen
             and any(
-                isinstance(one, DeleteRange) or (isinstance(one, Put) and one.ignore_value)
+                isinstance(one, DeleteRange) or (isinstance(one, Put) and not one.value)
                 for one in operations(op.request)
             )
         ]
@@ -231,7 +251,7 @@ class _Judge:
         return op
 
     def _is_fresh(self, event: Event, revision: int) -> bool:
-        if event.type != EventType.PUT:
+        if event.type != EventType.PUT or not event.kv.value:
             return False
         old = self.model.at(event.kv.key, revision - 1)
         return old is None or old.value != event.kv.value
@@ -335,7 +355,7 @@ class _Judge:
         return False
 
     def _would_make(self, op: Operation, revision: int) -> bool:
-        if isinstance(op.request, Compact | Range):
+        if isinstance(op.request, Compact | Range | OfLeases | OfLines):
             return False
         try:
             _, events = execute(self.model, op.request, revision - 1)

@@ -8,8 +8,8 @@ with the history's own, revision by revision, proves the past right by induction
     model = Model({2: (put a=x,)})
     execute(model, Put(b"a", b"y", prev_kv=True), base=2)  →  PutResponse(a=x of 2), (put a=y at 3,)
 
-It shares types with ``kvstate`` but no code. It knows the options that our workloads use: no sorting,
-no min/max revisions. Of leases it knows when there were which, and what hung on them. Nothing is ever
+It shares types with ``kvstate`` but no code. It knows the options that our workloads use: of sorts
+only that by create revision. Of leases it knows when there were which, and what hung on them. Nothing is ever
 compacted here: who judges must know what may be gone.
 """
 
@@ -35,6 +35,8 @@ from kvstate.commands import (
     RangeResponse,
     RequestOp,
     Response,
+    SortOrder,
+    SortTarget,
     Txn,
     TxnResponse,
 )
@@ -45,10 +47,7 @@ from tests.sim.history import LeaseLife, Operation, Outcome, Request
 Events = dict[int, tuple[Event, ...]]
 Leases = dict[int, LeaseLife]
 
-_UNKNOWN_OPTIONS = (
-    *("sort_order", "sort_target", "min_mod_revision", "max_mod_revision"),
-    *("min_create_revision", "max_create_revision"),
-)
+_UNKNOWN_OPTIONS = (*("min_mod_revision", "max_mod_revision", "min_create_revision"),)
 _NEVER: tuple[list[int], list[KeyValue | None]] = ([], [])
 _COMPARED_FIELD: dict[int, int] = {
     CompareTarget.VERSION: KeyValue._fields.index("version"),
@@ -194,7 +193,8 @@ class _Execution:
         return DeleteRangeResponse(len(doomed), doomed if op.prev_kv else [])
 
     def _range(self, op: Range) -> RangeResponse:
-        assert not any(getattr(op, name) for name in _UNKNOWN_OPTIONS), "the model cannot sort or filter"
+        assert not any(getattr(op, name) for name in _UNKNOWN_OPTIONS), "the model cannot filter so"
+        assert op.sort_target in {SortTarget.KEY, SortTarget.CREATE}, "the model cannot sort so"
         if op.revision > self._base:
             raise FutureRevision
         if op.revision > 0:
@@ -204,7 +204,11 @@ class _Execution:
         count = len(kvs)
         if op.count_only:
             return RangeResponse([], False, count)
-        more = 0 < op.limit < count
+        if op.max_create_revision:
+            kvs = [kv for kv in kvs if kv.create_revision <= op.max_create_revision]
+        if op.sort_target == SortTarget.CREATE:
+            kvs.sort(key=lambda kv: kv.create_revision, reverse=op.sort_order == SortOrder.DESCEND)
+        more = 0 < op.limit < len(kvs)
         if more:
             kvs = kvs[: op.limit]
         if op.keys_only:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from api.concurrency import Concurrency
 from api.leases import OF_LEASES, Leases, LeaseSettings, minimum_ttl
 from api.roster import Member
 from api.scrubber import Scrubber
@@ -33,10 +34,15 @@ from tests.sim.calls import Calls
 from tests.sim.clock import Handle, LocalClock, SimLoop
 from tests.sim.disk import SimDisk, SimExecutor
 from tests.sim.oracle import WAL
+from tests.sim.recorded import RecordedStore
 from watch.hub import Hub
 
 if TYPE_CHECKING:
     from tests.sim.simulation import Simulation
+
+
+class _ProcessEnds(BaseException):
+    """What a task meets where it waits when its node crashes."""
 
 
 class Staged:
@@ -168,6 +174,7 @@ class Node:
         self.driver: Driver
         self.leases: Leases
         self.service: Service
+        self.concurrency: Concurrency
         self.disks: tuple[SimExecutor, SimExecutor]
         self._tasks: dict[asyncio.Task[Any], None] = {}  # in the order of their beginning
         self.crash_in_install = 0  # crash at the so-many-th operation of the disk after a snapshot came
@@ -228,9 +235,13 @@ class Node:
         """What they still try on their way out comes to nothing."""
         while self._tasks:
             task, _ = self._tasks.popitem()
+            if task.done():
+                continue
             task._log_destroy_pending = False  # type: ignore[attr-defined]
-            with suppress(ValueError):  # the one that is running
-                task.get_coro().close()  # type: ignore[union-attr]
+            coroutine: Any = task.get_coro()
+            # Not ``close``, which asynchronous generators do not survive well.
+            with suppress(_ProcessEnds, StopIteration, ValueError):  # ValueError: it is the one that runs
+                coroutine.throw(_ProcessEnds)
 
     # Life.
 
@@ -330,6 +341,7 @@ class Node:
             limits,
             self._wall_clock_ms,
         )
+        self.concurrency = Concurrency(RecordedStore(self))
         sim.oracle.booted(self)
         text = "%s boots in term %d, its log ends at %d, its state is at %d"
         sim.trace(text, self, self.core.current_term, self.core.last_index, machine.applied[0])

@@ -67,8 +67,9 @@ class Options:
     notices: float
     inline_writes: bool  # the log of who does not lead is written on the loop
     clock_jump: float
-    # Leases.
+    # Leases, locks and elections.
     tenants: int
+    contenders: int
     checkpoint_interval: float
 
     def __str__(self) -> str:
@@ -138,5 +139,6 @@ def choose(seed: int) -> Options:
         inline_writes=rng.random() < 0.5,
         clock_jump=often(0.4, 1, 3),
         tenants=rng.choice([0, 1, 2, 3]),
+        contenders=rng.choice([0, 0, 2, 3]),
         checkpoint_interval=rng.choice([300, 300, 0.5, 1.0]),
     )

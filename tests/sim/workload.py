@@ -6,7 +6,6 @@ import asyncio
 import random
 from typing import TYPE_CHECKING
 
-from api.service import Service
 from kvstate.commands import (
     Compact,
     Compare,
@@ -23,12 +22,18 @@ from kvstate.commands import (
 from kvstate.types import EventType
 from tests.sim.history import (
     Answer,
+    Campaign,
+    FindLeader,
     KeepAlive,
     ListLeases,
+    Lock,
     LookAtLease,
     Operation,
     Outcome,
+    Proclaim,
     Request,
+    Resign,
+    Unlock,
     WatchLog,
 )
 from tests.sim.outcomes import outcome_of
@@ -53,6 +58,7 @@ class Client:
         self._revision = 1
         self._on: Node | None = None
         self._asked_at = 0.0
+        self._task: asyncio.Task[tuple[Answer | None, int]] | None = None
         self._think_time = sim.options.think_time
 
     def think(self, factor: int = 1) -> None:
@@ -72,7 +78,7 @@ class Client:
     def send(self, node: Node, request: Request) -> Operation:
         sim = self._sim
         operation = Operation(self.number, node.member, request, sim.queue.stamp())
-        self.operation, self._on, self._asked_at = operation, node, sim.queue.now
+        self.operation, self._on, self._asked_at, self._task = operation, node, sim.queue.now, None
         sim.history.operations.append(operation)
         sim.trace("c%d asks %s: %s", self.number, node, request)
         # As over a socket: the node meets it when it gets its turn.
@@ -82,7 +88,7 @@ class Client:
 
     def _begin(self, node: Node, operation: Operation) -> None:
         if self.operation is operation:
-            task = node.start_task(perform(node.service, operation.request))
+            self._task = task = node.start_task(perform(node, operation.request))
             task.add_done_callback(lambda done: self._answered(operation, done))
 
     def _answered(self, operation: Operation, task: asyncio.Task[tuple[Answer | None, int]]) -> None:
@@ -204,8 +210,9 @@ class Client:
         return b"c%d-%d" % (self.number, self._written) + b"." * self._random.choice([0, 0, 40, 300])
 
 
-async def perform(service: Service, request: Request) -> tuple[Answer | None, int]:
+async def perform(node: Node, request: Request) -> tuple[Answer | None, int]:
     """The answer, and the revision it is of."""
+    service, lines = node.service, node.concurrency
     match request:
         case Put():
             return await service.put(request)
@@ -227,6 +234,18 @@ async def perform(service: Service, request: Request) -> tuple[Answer | None, in
             return await service.lease_time_to_live(lease_id, keys=keys), 0
         case ListLeases():
             return await service.lease_list(), 0
+        case Lock(name, lease):
+            return await lines.lock(name, lease)
+        case Unlock(key):
+            return None, await lines.unlock(key)
+        case Campaign(name, lease, value):
+            return await lines.campaign(name, lease, value)
+        case Proclaim(leader, value):
+            return None, await lines.proclaim(leader, value)
+        case Resign(leader):
+            return None, await lines.resign(leader)
+        case FindLeader(name):
+            return await lines.leader(name)
 
 
 class Watching:

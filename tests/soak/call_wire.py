@@ -11,9 +11,10 @@ from typing import Any
 
 import orjson
 
+from api.concurrency import LeaderKey
 from kvstate.commands import LeaseGrant, LeaseGrantResponse, LeaseRevoke
-from tests.sim.history import KeepAlive, ListLeases, Outcome
-from tests.soak.calls import Ask, Call, Campaign, Lock, Resign, Told, Unlock
+from tests.sim.history import Campaign, KeepAlive, ListLeases, Lock, Outcome, Resign, Unlock
+from tests.soak.calls import Ask, Call, Told
 from tests.soak.wire import BadAnswer, error_text
 
 LEASE_NOT_FOUND = "etcdserver: requested lease not found"
@@ -46,7 +47,7 @@ def _message(request: Ask) -> tuple[str, dict[str, Any]]:
         case Campaign(name, lease, value):
             message = {"name": _b64(name), "lease": str(lease), "value": _b64(value)}
             return "/v3/election/campaign", message
-        case Resign(name, key, rev, lease):
+        case Resign((name, key, rev, lease)):
             leader = {"name": _b64(name), "key": _b64(key), "rev": str(rev), "lease": str(lease)}
             return "/v3/election/resign", {"leader": leader}
     raise TypeError(f"nobody sends {request!r}")
@@ -90,5 +91,5 @@ def _told(request: Ask, message: dict[str, Any]) -> Told:
         case Campaign():
             leader = message["leader"]
             name, key = b64decode(leader["name"]), b64decode(leader["key"])
-            return Resign(name, key, int(leader["rev"]), int(leader["lease"]))
+            return LeaderKey(name, key, int(leader["rev"]), int(leader["lease"]))
     return None

@@ -17,52 +17,24 @@ from array import array
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from api.concurrency import LeaderKey
 from kvstate.commands import LeaseGrant, LeaseGrantResponse, LeaseRevoke
-from tests.sim.history import KeepAlive, ListLeases, Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class Lock:
-    name: bytes
-    lease: int
-
-    @property
-    def key(self) -> bytes:
-        return line_key(self.name, self.lease)
-
-    @property
-    def value(self) -> bytes:
-        return b""
-
-
-@dataclass(frozen=True, slots=True)
-class Unlock:
-    key: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Campaign:
-    name: bytes
-    lease: int
-    value: bytes
-
-    @property
-    def key(self) -> bytes:
-        return line_key(self.name, self.lease)
-
-
-@dataclass(frozen=True, slots=True)
-class Resign:
-    """Also what a campaign is answered: how a leader proves itself."""
-
-    name: bytes
-    key: bytes
-    rev: int
-    lease: int
+from tests.sim.history import Campaign, KeepAlive, ListLeases, Lock, Outcome, Resign, Unlock
 
 
 def line_key(name: bytes, lease: int) -> bytes:
     return b"%b/%x" % (name, lease)
+
+
+def key_of(request: Lock | Unlock | Campaign | Resign) -> bytes:
+    """The key in a line that it is about."""
+    match request:
+        case Lock(name, lease) | Campaign(name, lease):
+            return line_key(name, lease)
+        case Unlock(key):
+            return key
+        case Resign(leader):
+            return leader.key
 
 
 LINES = (b"lock/", b"elect/")
@@ -71,7 +43,7 @@ GUARDED = b"guard/"
 """Before the name of a lock or election: a key that only its holder writes, by its fencing token."""
 
 Ask = LeaseGrant | LeaseRevoke | KeepAlive | ListLeases | Lock | Unlock | Campaign | Resign
-Told = LeaseGrantResponse | Resign | int | bytes | list[int] | None
+Told = LeaseGrantResponse | LeaderKey | int | bytes | list[int] | None
 
 
 @dataclass(slots=True)

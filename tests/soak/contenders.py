@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+from api.concurrency import LeaderKey
 from kvstate.commands import (
     Compare,
     CompareResult,
@@ -22,9 +23,9 @@ from kvstate.commands import (
     Txn,
     TxnResponse,
 )
-from tests.sim.history import KeepAlive, Outcome
+from tests.sim.history import Campaign, KeepAlive, Lock, Outcome, Resign, Unlock
 from tests.soak.caller import Caller, ask
-from tests.soak.calls import GUARDED, Campaign, Lock, Resign, Unlock
+from tests.soak.calls import GUARDED
 from tests.soak.clients import Workload
 from tests.soak.line_judge import guarded_value
 from tests.soak.past import Place
@@ -81,7 +82,9 @@ class Contender(Caller):
                 await self._write(self.random.choice(self._old))
             await self.think(_PAUSE_SECONDS)
         if self.random.random() < 0.7:
-            leaving = Resign(name, *place, lease) if name.startswith(b"elect/") else Unlock(place.key)
+            leaving = (
+                Resign(LeaderKey(name, *place, lease)) if name.startswith(b"elect/") else Unlock(place.key)
+            )
             await self.ask(leaving)
         self._old.append(place)
 
@@ -97,7 +100,7 @@ class Contender(Caller):
     async def _lead(self, name: bytes, lease: int) -> Place | None:
         campaign = Campaign(name, lease, b"%x" % lease)
         call = await ask(self.load, self.number, self.member, campaign, _WAIT_SECONDS)
-        return Place(call.told.key, call.told.rev) if isinstance(call.told, Resign) else None
+        return Place(call.told.key, call.told.rev) if isinstance(call.told, LeaderKey) else None
 
     async def _write(self, place: Place) -> bool:
         """Whether the place may still be ours: no is certain, yes is not."""

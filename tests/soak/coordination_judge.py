@@ -19,13 +19,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 
+from api.concurrency import LeaderKey
 from kvstate.commands import DeleteRange
 from kvstate.errors import LeaseNotFound, RequestError
 from kvstate.types import KeyValue
-from tests.sim.history import History, LeaseLife, Moment, Operation, Outcome
+from tests.sim.history import Campaign, History, LeaseLife, Lock, Moment, Operation, Outcome, Resign, Unlock
 from tests.sim.model import BadHistory, Model, Timeline, execute, operations, tell
 from tests.soak.call_wire import LEASE_NOT_FOUND
-from tests.soak.calls import Call, Campaign, Coordination, Lock, Resign, Unlock
+from tests.soak.calls import Call, Coordination, key_of
 from tests.soak.lease_judge import Leases
 from tests.soak.line_judge import check_call, check_guards
 from tests.soak.past import Exit, Past
@@ -86,7 +87,7 @@ class _Causes:
         self._about: dict[bytes, list[int]] = defaultdict(list)  # key of a line → numbers of calls
         for number, call in enumerate(coordination.calls):
             if isinstance(call.request, Lock | Unlock | Campaign | Resign):
-                self._about[call.request.key].append(number)
+                self._about[key_of(call.request)].append(number)
         self._fitting: dict[int, list[_Cause]] = {}
         self._taken: dict[_Cause, int] = {}
 
@@ -122,8 +123,9 @@ class _Causes:
             call = self._calls[number]
             if not isinstance(call.request, Lock | Campaign) or call.error == LEASE_NOT_FOUND:
                 continue
-            until = call.told.rev if isinstance(call.told, Resign) else call.revision
-            if call.request.value == kv.value and self._may_be(call, kv.mod_revision, until):
+            until = call.told.rev if isinstance(call.told, LeaderKey) else call.revision
+            value = call.request.value if isinstance(call.request, Campaign) else b""
+            if value == kv.value and self._may_be(call, kv.mod_revision, until):
                 yield number
 
     def _who_left(self, exit_: Exit) -> Iterator[int]:
@@ -132,7 +134,7 @@ class _Causes:
             if isinstance(call.request, Lock | Campaign):
                 fits = call.outcome is not Outcome.OK and call.error != LEASE_NOT_FOUND
             else:
-                fits = not isinstance(call.request, Resign) or call.request.rev == exit_.place.token
+                fits = not isinstance(call.request, Resign) or call.request.leader.rev == exit_.place.token
             if fits and self._may_be(call, exit_.revision, call.revision):
                 yield number
 

@@ -17,10 +17,10 @@ from collections import defaultdict
 
 from kvstate.commands import LeaseGrant, LeaseGrantResponse, LeaseRevoke, Put
 from kvstate.errors import LeaseNotFound
-from tests.sim.history import History, KeepAlive, Operation, Outcome
+from tests.sim.history import Campaign, History, KeepAlive, Lock, Operation, Outcome
 from tests.sim.model import BadHistory, Timeline, describe, operations
 from tests.soak.call_wire import LEASE_EXISTS, LEASE_NOT_FOUND
-from tests.soak.calls import Call, Campaign, Coordination, Lock, Look
+from tests.soak.calls import Call, Coordination, Look
 from tests.soak.past import Past
 
 TTL_MAX = 4

@@ -13,11 +13,12 @@ Who is first in a line follows from the history alone (``past``), so there is on
 
 from __future__ import annotations
 
+from api.concurrency import LeaderKey
 from kvstate.commands import LeaseGrant, LeaseRevoke
 from kvstate.types import EventType
-from tests.sim.history import Outcome
+from tests.sim.history import Campaign, Lock, Outcome, Resign, Unlock
 from tests.sim.model import BadHistory, Events, Timeline, tell
-from tests.soak.calls import GUARDED, Call, Campaign, Lock, Resign, Unlock
+from tests.soak.calls import GUARDED, Call, key_of
 from tests.soak.past import Past, Place
 from tests.soak.told import Ceiling
 
@@ -34,22 +35,20 @@ def check_call(call: Call, past: Past, told: Timeline, ceiling: Ceiling, top: in
         raise BadHistory(f"stale: {call}, before which revision {told.before(call.invoked)} had been told")
     match call.request:
         case Lock(name):
-            _check_key(call, call.told, call.request.key)
+            _check_key(call, call.told, key_of(call.request))
             first = past.first(name, call.revision)
-            if first is None or first.key != call.request.key:
+            if first is None or first.key != call.told:
                 raise BadHistory(f"not the holder: {call}, but at revision {call.revision} that is {first}")
         case Campaign(name):
-            assert isinstance(call.told, Resign)
-            _check_key(call, call.told.key, call.request.key)
+            assert isinstance(call.told, LeaderKey)
+            _check_key(call, call.told.key, key_of(call.request))
             latest = ceiling.after(call.returned)
             place = Place(call.told.key, call.told.rev)
             firsts = past.firsts(name, call.told.rev, latest)
             if place not in firsts:
                 raise BadHistory(f"not the leader: {call}, but up to revision {latest} these were: {firsts}")
-        case Unlock(key):
-            _check_gone(call, past, key)
-        case Resign(_, key):
-            _check_gone(call, past, key)
+        case Unlock() | Resign():
+            _check_gone(call, past, key_of(call.request))
 
 
 def _check_key(call: Call, told: object, key: bytes) -> None:

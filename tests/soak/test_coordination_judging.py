@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
+from api.concurrency import LeaderKey
 from kvstate.commands import (
     Compare,
     CompareResult,
@@ -21,10 +22,10 @@ from kvstate.commands import (
     Put,
     Txn,
 )
-from tests.sim.history import KeepAlive, ListLeases, Outcome
+from tests.sim.history import Campaign, KeepAlive, ListLeases, Lock, Outcome, Resign, Unlock
 from tests.sim.model import BadHistory
 from tests.soak.call_wire import LEASE_EXISTS, LEASE_NOT_FOUND, SESSION_EXPIRED, encode, note_answer
-from tests.soak.calls import Ask, Call, Campaign, Lock, Look, Resign, Unlock, line_key
+from tests.soak.calls import Ask, Call, Look, line_key
 from tests.soak.lease_judge import FAIL_OVER_SECONDS
 from tests.soak.line_judge import guarded_value
 from tests.soak.past import Place
@@ -147,7 +148,7 @@ def test_a_good_history_passes(story: Told) -> None:
     token = story.stands(81, b"elect/a", "me")
     leader = {"name": b64("elect/a"), "key": b64(boss.decode()), "rev": str(token), "lease": "81"}
     story.end_call(campaign, 200, {"header": {"revision": str(story.revision)}, "leader": leader})
-    resignation = story.begin_call(Resign(b"elect/a", boss, token, 81))
+    resignation = story.begin_call(Resign(LeaderKey(b"elect/a", boss, token, 81)))
     story.deleted(boss)
     story.end_call(resignation, 200, {"header": {"revision": str(story.revision)}})
     story.judge({1: (story.revision, 7)})
@@ -418,7 +419,7 @@ def test_a_stale_answer_is_rejected(story: Told) -> None:
             {"name": b64("elect/a"), "lease": "7", "value": b64("me")},
         ),
         (
-            Resign(b"e", b"e/7", 5, 7),
+            Resign(LeaderKey(b"e", b"e/7", 5, 7)),
             "/v3/election/resign",
             {"leader": {"name": b64("e"), "key": b64("e/7"), "rev": "5", "lease": "7"}},
         ),
