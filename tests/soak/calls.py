@@ -61,7 +61,7 @@ class Call:
     error: str = ""
 
     def __str__(self) -> str:
-        answer = f"ok @{self.revision} {self.told}" if self.outcome is Outcome.OK else self.outcome.value
+        answer = f"ok @{self.revision} {self.told!r}" if self.outcome is Outcome.OK else self.outcome.value
         about = f"{self.request} → {answer}{self.error and f': {self.error}'}"
         return f"«client {self.client} via node {self.node} [{self.invoked}..{self.returned}] {about}»"
 

@@ -14,16 +14,18 @@ from tests.soak.mutated import DIRECTORY, names
 
 
 @pytest.mark.parametrize(
-    ("mutant", "why"),
+    ("mutant", "minutes", "why"),
     [
-        ("keepalive_that_changes_nothing", "had to live"),
-        ("lock_without_waiting", "not the holder|not the leader"),
+        ("keepalive_that_changes_nothing", "0.06", "had to live"),
+        ("lock_without_waiting", "0.04", "not the holder|not the leader"),
     ],
 )
-def test_a_mistake_is_caught(mutant: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mistake_is_caught(
+    mutant: str, minutes: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without faults. The other mistakes show only with some, or take longer."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    command = [sys.executable, "-m", "tests.soak.main", "--minutes", "0.06", "--mutant", mutant]
+    command = [sys.executable, "-m", "tests.soak.main", "--minutes", minutes, "--mutant", mutant]
     command += ["--plain", "--faults", "none", "--rate", "100"]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert ran.returncode == 1, f"{ran.stdout}\n{ran.stderr}"

@@ -12,10 +12,9 @@ from tests.soak.calls import Call
 
 def heard(history: History, calls: list[Call]) -> Timeline:
     """By any answer, and by any watch."""
+    asked: list[Any] = [*history.operations, *calls]
     told: list[tuple[int, int, Any]] = [
-        (op.returned, op.revision, op)
-        for op in (*history.operations, *calls)
-        if op.outcome is Outcome.OK and op.returned is not None
+        (op.returned, op.revision, op) for op in asked if op.outcome is Outcome.OK and op.returned is not None
     ]
     for log in history.watches:
         for time, response in log.responses:
