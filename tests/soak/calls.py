@@ -80,3 +80,4 @@ class Coordination:
     # By stamp, in seconds: before a request was sent, after an answer was read.
     moments: array[float] = field(default_factory=lambda: array("d", [0.0]))
     looks: list[Look] = field(default_factory=list)
+    candidates_look_again: bool = True  # see ``Target``

@@ -47,7 +47,8 @@ def judge_coordination(history: History, coordination: Coordination) -> History:
     top = 1 + len(history.events)
     ceiling = Ceiling(history, top)
     for call in coordination.calls:
-        check_call(call, past, told, ceiling, top)
+        if coordination.candidates_look_again or not isinstance(call.request, Campaign):
+            check_call(call, past, told, ceiling, top)
     check_guards(history.events, past)
     explained = (
         frozenset(ends) | {kv.mod_revision for kv in past.entries} | {one.revision for one in past.exits}

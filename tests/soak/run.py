@@ -88,6 +88,7 @@ class Soak:
             fail=run.fail,
         )
         self.load = Workload(self.cluster.members, options.seed, options.rate, run.fail)
+        self.load.coordination.candidates_look_again = self.target.candidate_looks_again
         for number in range(options.nodes):
             self.load.others += [Tenant(self.load, 100 + number).run, Contender(self.load, 200 + number).run]
         self.scale = 0.5 if options.seconds <= 180 else 1.0
