@@ -44,6 +44,7 @@ class Leases:
         self._revocations: dict[int, list[Call]] = defaultdict(list)  # that may have happened
         self._gone: dict[int, tuple[int, str]] = {}  # first heard when, by what
         self._last_touch: dict[int, float] = {}  # no renewal came later
+        self._last_unnamed = 0.0  # nor a grant whose id nobody was told
         for call in coordination.calls:
             self._sort(call)
         for operation in history.operations:
@@ -82,6 +83,8 @@ class Leases:
         if lease:
             self._asked_ttl[lease] = ttl
             self._touch(lease, call)
+        elif call.outcome is Outcome.UNKNOWN:
+            self._last_unnamed = max(self._last_unnamed, self._moments[call.returned] + LINGER_SECONDS)
 
     def _sort_operation(self, op: Operation) -> None:
         if isinstance(op.error, LeaseNotFound) and op.returned is not None:
@@ -184,7 +187,7 @@ class Leases:
         assert isinstance(listing.told, list)
         now = self._moments[listing.invoked]
         for lease in listing.told:
-            since = max(look.calm_since, self._last_touch.get(lease, 0.0))
+            since = max(look.calm_since, self._last_touch.get(lease, self._last_unnamed))
             late = now - since - self._asked_ttl.get(lease, TTL_MAX) - FAIL_OVER_SECONDS
             if late > 0:
                 raise BadHistory(

@@ -34,7 +34,7 @@ class Target:
     is_dynamic: bool  # whether libfaketime can set its clock
     # Whether /v3/maintenance/status is one consistent answer, so that two leaders in it are two leaders.
     status_is_atomic: bool
-    # Whether who waits to lead looks for its own key before it is told that it does: etcd's does not, and tells
+    # Whether a candidate's own key is looked for before it is told that it leads. etcd does not, and tells
     # it to candidates whose lease has ended meanwhile.
     candidate_looks_again: bool
     has_catchup_flag: bool  # etcd 3.6 has it, 3.5 has not

@@ -26,7 +26,7 @@ from tests.sim.history import Campaign, KeepAlive, ListLeases, Lock, Outcome, Re
 from tests.sim.model import BadHistory
 from tests.soak.call_wire import LEASE_EXISTS, LEASE_NOT_FOUND, SESSION_EXPIRED, encode, note_answer
 from tests.soak.calls import Ask, Call, Look, line_key
-from tests.soak.lease_judge import FAIL_OVER_SECONDS
+from tests.soak.lease_judge import FAIL_OVER_SECONDS, LINGER_SECONDS, TTL_MAX
 from tests.soak.line_judge import guarded_value
 from tests.soak.past import Place
 from tests.soak.story import Json, Story, b64, delete, kv, put
@@ -295,6 +295,20 @@ def test_a_lease_that_lives_too_long_is_rejected(story: Told) -> None:
     look(granted + 1.0)  # there was an election
     story.judge()
     look(granted)
+    story.rejected("too late")
+
+
+def test_a_lease_of_which_nobody_was_told_may_have_been_granted_late(story: Told) -> None:
+    """By a member that went on with a request that nobody waited for any more."""
+    asked = story.now
+    story.unanswered(LeaseGrant(0, TTL))
+    story.later(LINGER_SECONDS + TTL_MAX + FAIL_OVER_SECONDS)
+    for wait in (0.0, 0.5):
+        story.later(wait)
+        listing = story.call(ListLeases(), 1, leases=[{"ID": "4711"}])
+        story.load.coordination.looks.append(Look(listing, asked))
+        if not wait:
+            story.judge()
     story.rejected("too late")
 
 
