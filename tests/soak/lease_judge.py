@@ -143,6 +143,7 @@ class Leases:
         for lease in self.granted:
             if lease in self._gone:
                 self._check_gone(lease, *self._gone[lease])
+                self._check_left(lease, self._gone[lease][1])
         self._check_attached()
         for call in (call for calls in self._revocations.values() for call in calls):
             self._check_revocation(call)
@@ -155,6 +156,13 @@ class Leases:
             early = self._too_early(lease, time)
             if early:
                 raise BadHistory(f"too early: lease {lease} was gone for {source}, but {early}")
+
+    def _check_left(self, lease: int, source: str) -> None:
+        left = self._past.hung(lease, self._past.top)
+        if left:
+            raise BadHistory(
+                f"outlived: lease {lease} was gone for {source}, but {sorted(left)} are there still"
+            )
 
     def _check_attached(self) -> None:
         """Nothing is hung on a lease that is known to be gone."""
@@ -185,6 +193,9 @@ class Leases:
         if listing.outcome is not Outcome.OK:
             return
         assert isinstance(listing.told, list)
+        if not listing.told:
+            for lease in self._past.last_attached:
+                self._check_left(lease, str(listing))
         now = self._moments[listing.invoked]
         for lease in listing.told:
             since = max(look.calm_since, self._last_touch.get(lease, self._last_unnamed))

@@ -56,6 +56,7 @@ class Changing(Generic[T]):
 
 class Past:
     def __init__(self, events: Events) -> None:
+        self.top = 1 + len(events)
         self.entries: list[KeyValue] = []  # into lines
         self.exits: list[Exit] = []
         self.ends: dict[

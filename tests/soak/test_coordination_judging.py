@@ -245,6 +245,16 @@ def test_an_end_in_two_revisions_is_rejected(story: Told) -> None:
     story.rejected("phantom")
 
 
+def test_a_key_that_outlives_its_lease_is_rejected(story: Told) -> None:
+    """It has run out, and the list of all leases is empty."""
+    story.grant()
+    story.put("l/1", "a")
+    story.later(TTL)
+    story.judge()
+    story.load.coordination.looks.append(Look(story.call(ListLeases(), story.revision), story.now))
+    story.rejected("outlived")
+
+
 def test_a_lease_that_comes_back_is_rejected(story: Told) -> None:
     """After it was told to be gone, it was renewed."""
     story.grant()
