@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tests.sim.contenders import Contender
 from tests.sim.history import Operation
+from tests.sim.observing import Observing
 from tests.sim.tenants import Tenant
 from tests.sim.workload import Client, Watching
 
@@ -22,6 +23,7 @@ class Clients:
         self._clients += [Tenant(sim, 100 + number) for number in range(sim.options.tenants)]
         self._clients += [Contender(sim, 200 + number) for number in range(sim.options.contenders)]
         self._watchers = [Watching(sim, number) for number in range(sim.options.watchers)]
+        self._observing = [Observing(sim, number) for number in range(bool(sim.options.contenders))]
         self.stopped = False
 
     def start(self) -> None:
@@ -29,6 +31,8 @@ class Clients:
             client.think()
         for watcher in self._watchers:
             watcher.think()
+        for one in self._observing:
+            one.think()
 
     def stop(self) -> None:
         self.stopped = True
@@ -44,6 +48,8 @@ class Clients:
             client.lost(node)
         for watcher in self._watchers:
             watcher.lost(node)
+        for one in self._observing:
+            one.lost(node)
 
     def behind(self, members: frozenset[int]) -> list[int]:
         """Watches on members that have not been told everything there is yet."""

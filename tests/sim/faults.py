@@ -43,6 +43,7 @@ KINDS = (
     "transfer",
     "rumour",
     "clock_jump",
+    "doze",
 )
 
 
@@ -234,6 +235,16 @@ class Nemesis:
         if node.up and not node.paused:
             node.pause(True)
             self._after(rng.uniform(0.05, 4), lambda: node.pause(False) if node.paused else None)
+
+    def _doze(self, rng: random.Random) -> None:
+        """The leader is paused until another is elected, and leases have run out by its own clock that the
+        other one keeps."""
+        leader = self._leader()
+        if leader is not None and leader.up and not leader.paused:
+            options = self._sim.options
+            leader.pause(True)
+            seconds = rng.uniform(1.0, 2.0) * (options.election_ticks * options.tick_interval + 1.0)
+            self._after(seconds, lambda: leader.pause(False) if leader.paused else None)
 
     def _clock(self, rng: random.Random) -> None:
         node = self._pick(rng)

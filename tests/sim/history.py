@@ -105,7 +105,7 @@ class Operation:
     outcome: Outcome = Outcome.UNKNOWN
     revision: int = 0
     response: Answer | None = None
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
 @dataclass(slots=True)
@@ -121,6 +121,16 @@ class WatchLog:
     invoked: int
     responses: list[tuple[int, WatchResponse]] = field(default_factory=list)
     connected: bool = False
+
+
+@dataclass(slots=True)
+class Observation:
+    """What somebody was told who looked on an election: who leads, and the revision as of which."""
+
+    node: int
+    name: bytes
+    invoked: int
+    told: list[tuple[KeyValue, int]] = field(default_factory=list)
 
 
 class Moment(NamedTuple):
@@ -153,6 +163,7 @@ class History:
     watches: list[WatchLog] = field(default_factory=list)
     events: dict[int, tuple[Event, ...]] = field(default_factory=dict)
     leases: dict[int, LeaseLife] = field(default_factory=dict)
+    observations: list[Observation] = field(default_factory=list)
     # Not None: somebody else (``tests.soak.coordination_judge``) has judged leases, locks and elections.
     # These are the revisions that they made, and ``leases`` says as long as each *may* have been there.
     elsewhere: frozenset[int] | None = None

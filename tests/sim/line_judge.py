@@ -11,13 +11,14 @@ they are the fencing tokens, and who comes with an old one must find that it is 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NoReturn
 
 from api.concurrency import LeaderKey
 from api.errors import NoLeaderElected, NotElected, SessionExpired
 from kvstate.commands import Put, Txn, TxnResponse
 from kvstate.types import EventType, KeyValue
-from tests.sim.history import GUARDED, Campaign, FindLeader, Lock, Operation, Proclaim
+from tests.sim.history import GUARDED, Campaign, FindLeader, Lock, Observation, Operation, Proclaim
 from tests.sim.model import BadHistory, Model, describe, tell
 
 
@@ -61,6 +62,25 @@ class LineJudge:
             case FindLeader(name), NoLeaderElected():
                 if all(self.first(name, revision) is not None for revision in states):
                     self._bad(op, "somebody led all the time")
+
+    def check_observation(self, seen: Observation) -> None:
+        """Each was the leader between his latest change and when he was told; none comes back."""
+        token = 0
+        for kv, revision in seen.told:
+            states = range(kv.mod_revision, min(revision, self._model.top) + 1)
+            if self._model.at(kv.key, kv.mod_revision) != kv:
+                raise BadHistory(
+                    f"an election's observer at node {seen.node} was told what never was: {tell(kv)}"
+                )
+            led = any(first is not None and first.key == kv.key for first in self._firsts(seen.name, states))
+            if not led:
+                raise BadHistory(f"an observer was told of {tell(kv)} at {revision}, who did not lead")
+            if kv.create_revision < token:
+                raise BadHistory(f"an observer was told of {tell(kv)}, after one with the token {token}")
+            token = kv.create_revision
+
+    def _firsts(self, name: bytes, states: range) -> Iterator[KeyValue | None]:
+        return (self.first(name, revision) for revision in states)
 
     def check_fenced(self, op: Operation) -> None:
         """What a holder did was done only if he held."""

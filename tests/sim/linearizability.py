@@ -97,6 +97,8 @@ def _check_lines(history: History, judge: _Judge) -> None:
                 lines.check_error(op, judge.states_met(op))
         elif op.outcome is Outcome.OK:
             lines.check_fenced(op)
+    for observation in history.observations:
+        lines.check_observation(observation)
 
 
 def check_numbering(events: Events) -> None:

@@ -231,8 +231,11 @@ class Node:
         self._tasks[task] = None
         task.add_done_callback(lambda done: self._tasks.pop(done, None))
 
-    def _abandon_tasks(self) -> None:
+    def abandon_tasks(self) -> None:
         """What they still try on their way out comes to nothing."""
+        self.inside(self._abandon_tasks)
+
+    def _abandon_tasks(self) -> None:
         while self._tasks:
             task, _ = self._tasks.popitem()
             if task.done():
@@ -356,7 +359,7 @@ class Node:
             return
         self.sim.trace("%s crashes %s", self, why)
         self.up = False
-        self.inside(self._abandon_tasks)
+        self.abandon_tasks()
         self.life += 1
         self.crash_at_send = 0
         self._held.clear()

@@ -67,6 +67,7 @@ class Options:
     notices: float
     inline_writes: bool  # the log of who does not lead is written on the loop
     clock_jump: float
+    doze: float
     # Leases, locks and elections.
     tenants: int
     contenders: int
@@ -138,6 +139,7 @@ def choose(seed: int) -> Options:
         notices=rng.choice([0.0, 0.5, 1.0]),
         inline_writes=rng.random() < 0.5,
         clock_jump=often(0.4, 1, 3),
+        doze=often(0.5, 1, 4),
         tenants=rng.choice([0, 1, 2, 3]),
         contenders=rng.choice([0, 0, 2, 3]),
         checkpoint_interval=rng.choice([300, 300, 0.5, 1.0]),

@@ -71,6 +71,9 @@ class Simulation:
             if isinstance(error, Violation):
                 raise
             raise Violation("no unexpected error", f"{type(error).__name__}: {error}") from error
+        finally:
+            for node in self.nodes.values():
+                node.abandon_tasks()
 
     # The phases.
 

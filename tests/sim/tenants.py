@@ -81,9 +81,8 @@ class Tenant(Client):
     def _meddle(self) -> Request:
         """With some lease that there is, or was."""
         lease = self._random.choice([*self._sim.history.leases, 4711])
-        return self._random.choice(
-            [KeepAlive(lease), LookAtLease(lease, True), self._hang(lease), self._hang(lease)]
-        )
+        requests: list[Request] = [KeepAlive(lease), LookAtLease(lease, True), self._hang(lease)]
+        return self._random.choice([*requests, self._hang(lease)])
 
     def _learn(self, operation: Operation) -> None:
         super()._learn(operation)

@@ -143,10 +143,12 @@ class Leases:
         for lease in self.granted:
             if lease in self._gone:
                 self._check_gone(lease, *self._gone[lease])
-                self._check_left(lease, self._gone[lease][1])
         self._check_attached()
         for call in (call for calls in self._revocations.values() for call in calls):
             self._check_revocation(call)
+        for lease in self.granted:
+            if lease in self._gone:
+                self._check_left(lease, self._gone[lease][1])
 
     def _check_gone(self, lease: int, time: int, source: str) -> None:
         for call in self._renewals[lease]:
