@@ -61,14 +61,15 @@ async def keep_alive(context: Context, request: web.BaseRequest) -> web.StreamRe
             if response is None:
                 response = await _begin(request, GRPC_JSON)
             await response.write(frame)
+        # An empty answer is etcd's to an empty body.
+        return response or await _begin(request, JSON)
     except ConnectionResetError:
         log.debug("the client of a keepalive stream has hung up")
     except Exception as error:
         if response is None:
             raise
         await _end(response, error)
-    # An empty answer is etcd's to an empty body.
-    return response or await _begin(request, JSON)
+    return response or web.StreamResponse()  # which nobody gets
 
 
 async def _end(response: web.StreamResponse, error: Exception) -> None:

@@ -164,3 +164,6 @@ class History:
     events: dict[int, tuple[Event, ...]] = field(default_factory=dict)
     leases: dict[int, LeaseLife] = field(default_factory=dict)
     observations: list[Observation] = field(default_factory=list)
+    # Not None: somebody else (``tests.soak.coordination_judge``) has judged leases, locks and elections.
+    # These are the revisions that they made, and ``leases`` says as long as each *may* have been there.
+    elsewhere: frozenset[int] | None = None

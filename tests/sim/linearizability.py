@@ -57,7 +57,7 @@ _STATES_MAX = 200
 
 def check(history: History) -> None:
     """Raises BadHistory if these clients cannot have talked to a strictly serializable store."""
-    _check_numbering(history.events)
+    check_numbering(history.events)
     _check_reach(history, 1 + len(history.events))
     judge = _Judge(history)
     judge.explain_revisions()
@@ -68,8 +68,9 @@ def check(history: History) -> None:
             judge.check_answer(op)
         elif op.outcome is Outcome.ERROR:
             judge.check_error(op)
-    _check_leases(history, judge)
-    _check_lines(history, judge)
+    if history.elsewhere is None:
+        _check_leases(history, judge)
+        _check_lines(history, judge)
     changes = Changes(judge.model)
     for log in history.watches:
         check_watch(log, judge.model, changes, judge.compactions)
@@ -100,7 +101,7 @@ def _check_lines(history: History, judge: _Judge) -> None:
         lines.check_observation(observation)
 
 
-def _check_numbering(events: Events) -> None:
+def check_numbering(events: Events) -> None:
     for expected, revision in enumerate(sorted(events), start=2):
         if revision != expected:
             raise BadHistory(f"a hole in the revisions: where {expected} should stand is {revision}")
@@ -129,7 +130,8 @@ class _Judge:
 
     def __init__(self, history: History) -> None:
         self.model = Model(history.events, history.leases)
-        self._ends = _ends(history)
+        self._elsewhere = history.elsewhere
+        self._ends = _ends(history) if history.elsewhere is None else {}
         self._operations = history.operations
         self._told = _told(history)
         # Compactions that may have happened, by invocation, and those that had, by answer.
@@ -202,15 +204,18 @@ class _Judge:
 
     def explain_revisions(self) -> None:
         latest = 0
-        for life in self.model.leases.values():
-            if life.ended is not None:
-                check_end(life, self.model)
+        if self._elsewhere is None:
+            self._check_ends()
         for revision in range(2, self.model.top + 1):
             if revision in self._ends:
                 self._explain_end(revision)
                 self._needed.append(latest)
                 continue
-            op = self._claims.get(revision) or self._recognise(revision)
+            op = self._claims.get(revision)
+            if op is None and self._elsewhere is not None and revision in self._elsewhere:
+                self._needed.append(latest)
+                continue
+            op = op or self._recognise(revision)
             if op is None:
                 # Who it was is not certain, so nothing follows about when it was needed.
                 self._explain_nameless(revision)
@@ -219,6 +224,11 @@ class _Judge:
                 self._check_effect(op, revision)
                 latest = max(latest, op.invoked)
             self._needed.append(latest)
+
+    def _check_ends(self) -> None:
+        for life in self.model.leases.values():
+            if life.ended is not None:
+                check_end(life, self.model)
 
     def _explain_end(self, revision: int) -> None:
         op = self._claims.get(revision)

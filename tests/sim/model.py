@@ -383,6 +383,11 @@ class Timeline:
         first = self._first.get(number)
         return first is not None and first < time
 
+    def reached(self, number: int) -> int | None:
+        """When it, or a greater one, had first been seen."""
+        place = bisect_left(self._greatest, number, lo=1)
+        return self._times[place - 1] if place <= len(self._times) else None
+
     def source(self, time: int) -> Any:
         """Who saw ``before(time)`` first."""
         return self._sources[bisect_left(self._times, time)]
