@@ -92,6 +92,7 @@ def etcd_hash_kv(etcd: Server, revision: int) -> object:
     """etcd 3.5's gateway has no path for HashKV, so this asks by gRPC: (hash, compact revision), or
     the error's text."""
     command = [str(etcd_binary("etcdctl")), f"--endpoints={etcd.url}", "-w", "json", "endpoint", "hashkv"]
+    command += ["--dial-timeout=20s", "--command-timeout=20s"]  # its own are short for a busy machine
     ran = subprocess.run([*command, f"--rev={revision}"], capture_output=True, text=True, check=False)
     if ran.returncode:
         return re.search(r"desc = (.*?)[\")]", ran.stderr)[1]
@@ -110,7 +111,8 @@ def assert_same(etcd: Server, kvorum: Server, request: Request) -> None:
     """Ask both."""
     if request.path == "/v3/maintenance/hashkv" and b'"revision"' in request.body:
         theirs = etcd_hash_kv(etcd, json.loads(request.body)["revision"])
-        assert kvorum_hash_kv(kvorum, request) == theirs, request
+        hashed = kvorum_hash_kv(kvorum, request)
+        assert hashed == theirs, f"\n{_short(request)}\netcd:   {theirs}\nkvorum: {hashed}"
         return
     theirs, ours = ask(etcd, request), ask(kvorum, request)
     expected, actual = normalised(theirs, request.path), normalised(ours, request.path)

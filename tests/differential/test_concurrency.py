@@ -318,6 +318,14 @@ class Both:
                 assert time.monotonic() < deadline, f"not {stand} in the line of {name!r}"
                 time.sleep(0.01)
 
+    def until_etcd_watches(self, watchers: int) -> None:
+        """Those who wait in etcd begin to watch a moment after they stand in the line."""
+        deadline = time.monotonic() + SECONDS
+        told = b"\netcd_debugging_mvcc_watcher_total %d\n" % watchers
+        while told not in ask(self._servers[0], Request("/metrics", b"", "GET")).body:
+            assert time.monotonic() < deadline, f"there are not {watchers} watchers"
+            time.sleep(0.01)
+
     def both_wait(self, *pairs: tuple[Waiting, Waiting]) -> None:
         time.sleep(0.2)  # nothing shows that something does not happen
         for theirs, ours in pairs:
@@ -416,6 +424,7 @@ def test_a_compaction_does_not_disturb_the_line(both: Both) -> None:
     """Of what those who wait have not seen, nothing is missing."""
     both.same(lock(b"l", 1))
     second = both.begin(lock(b"l", 2), b"l", 2)
+    both.until_etcd_watches(1)
     both.same(*(put(b"else", b"%d" % n) for n in range(5)), *compactions(8))
     both.both_wait(second)
     both.same(unlock(b"l/1"))
