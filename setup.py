@@ -16,8 +16,8 @@ COMPILED = {
     "api": "fast_lane http service turns",
     "api/handlers": "kv",
     "api/schema": "base64_go fields requests responses",
-    "kvstate": "backend codec commands compaction errors lmdb_store long_keys machine mvcc ranges records "
-    "txn types validation",
+    "kvstate": "backend codec commands compaction errors leases lmdb_store long_keys machine mvcc ranges "
+    "records txn types validation",
     "raft": "barriers codec disks driver errors outbox outgoing proposals",
     "raft/core": "config consensus election errors log membership messages progress proposing quorum reads "
     "ready replication storage types",

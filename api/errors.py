@@ -76,6 +76,26 @@ class NotSupportedForLearner(Exception):
     """A learner serves stale reads only."""
 
 
+class SessionExpired(Exception):
+    """Who waited for a lock has lost his place: his lease has ended, or somebody deleted his key."""
+
+
+class NotElected(Exception):
+    """The election's key that was given, or waited for, is not there any more."""
+
+
+class NoLeaderElected(Exception):
+    """Nobody stands in this election."""
+
+
+class LeaderKeyMissing(Exception):
+    """To proclaim or resign, say as whom."""
+
+
+class Refused(Exception):
+    """What locks and elections met in the store. The text is the refusal's; its code is lost, as in etcd."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """How a failure is told: gRPC code, HTTP status, and the text (None: the error's own)."""
@@ -113,6 +133,11 @@ KINDS: Final[dict[type[Exception], Kind]] = {
     BadTransferee: Kind(*_FAILED_PRECONDITION, "etcdserver: bad leader transferee"),
     LeaderWanted: Kind(*_FAILED_PRECONDITION, "etcdserver: not leader"),
     NotSupportedForLearner: Kind(*_UNAVAILABLE, "etcdserver: rpc not supported for learner"),
+    SessionExpired: Kind(*_UNKNOWN, "mutex: session is expired"),
+    NotElected: Kind(*_UNKNOWN, "election: not leader"),
+    NoLeaderElected: Kind(*_UNKNOWN, "election: no leader"),
+    LeaderKeyMissing: Kind(*_UNKNOWN, '"leader" field must be provided'),
+    Refused: Kind(*_UNKNOWN),
     kv.EmptyKey: Kind(*_INVALID),
     kv.KeyNotFound: Kind(*_INVALID),
     kv.ValueProvided: Kind(*_INVALID),
@@ -123,6 +148,9 @@ KINDS: Final[dict[type[Exception], Kind]] = {
     kv.Compacted: Kind(*_OUT_OF_RANGE),
     kv.FutureRevision: Kind(*_OUT_OF_RANGE),
     kv.LeaseNotFound: Kind(5, 404),
+    kv.LeaseExists: Kind(*_FAILED_PRECONDITION),
+    kv.LeaseTtlTooLarge: Kind(*_OUT_OF_RANGE),
+    kv.ExpiryOutdated: Kind(*_FAILED_PRECONDITION),
     raft.NotLeader: Kind(*_UNAVAILABLE, "etcdserver: no leader"),
     raft.LeadershipLost: Kind(*_UNAVAILABLE, "etcdserver: leader changed"),
     raft.TimedOut: Kind(*_UNAVAILABLE, "etcdserver: request timed out"),

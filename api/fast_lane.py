@@ -81,7 +81,9 @@ class FastLane:
         self.idle_seconds = idle_seconds
         self.loop = asyncio.get_running_loop()
         self.connections: set[FastConnection] = set()
-        self._calls = {path.encode(): call for path, call in routes.unary.items()}
+        calls = {**routes.unary, **routes.single}
+        self._calls = {path.encode(): call for path, call in calls.items()}
+        self.single = frozenset(routes.single.values())
         self.taskless = frozenset(routes.unary[path] for path in routes.taskless)
         self.answering = 0
         self._all_answered: asyncio.Future[None] | None = None
@@ -218,7 +220,9 @@ class FastConnection(asyncio.Protocol):
             return
         call, length = known
         body_start, body_end = end + 4, end + 4 + length
-        if len(buffer) < body_end:
+        if len(buffer) < body_end or (
+            call in self._lane.single and buffer.count(b"}", body_start, body_end) != 1
+        ):
             self._hand_over()
             return
         self._position = body_end

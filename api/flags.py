@@ -103,6 +103,8 @@ _INERT: dict[str, click.ParamType[Any]] = {
     "--log-outputs": _URLS,
     "--warning-apply-duration": _MILLISECONDS,
     "--warning-unary-request-duration": _MILLISECONDS,
+    "--experimental-enable-lease-checkpoint": click.BOOL,
+    "--experimental-enable-lease-checkpoint-persist": click.BOOL,
     "--unsafe-no-fsync": click.BOOL,
     "--force-new-cluster": click.BOOL,
 }

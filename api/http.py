@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from aiohttp import web
 from multidict import CIMultiDict
 
 from api.body import read_body
+from api.concurrency import Concurrency
 from api.errors import BodyStalled, MessageTooLarge, is_expected, kind_of
 from api.schema.responses import Encoder, unary_error
 from api.service import GRPC_OVERHEAD_BYTES, Service
@@ -42,31 +43,42 @@ class Context:
     """What a handler works with."""
 
     service: Service
+    concurrency: Concurrency
     encoder: Encoder
     max_request_bytes: int
     body_stall_seconds: float
 
 
+Patient = Callable[[Context, bytes], Awaitable[bytes]]
+"""A unary call that takes as long as its client waits: when that hangs up, it is cancelled."""
 Handler = Callable[[Context, web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
 class Routes:
-    """What answers which path: unary calls and streams are POST, pages GET. Of the unary calls those in
-    ``taskless`` await nothing but futures of the loop: no timeouts, locks or sleeps."""
+    """What answers which path: calls and streams are POST, pages GET. Of the unary calls those in
+    ``taskless`` await nothing but futures of the loop: no timeouts, locks or sleeps. Of the streams
+    ``watches`` are such as a watch lane answers, and those in ``single`` have another way for a body that is
+    one flat JSON object, and the whole answer to it."""
 
     unary: Mapping[str, Unary]
+    patient: Mapping[str, Patient]
     streams: Mapping[str, Handler]
     pages: Mapping[str, Handler]
     taskless: frozenset[str]
+    watches: frozenset[str] = frozenset()
+    single: Mapping[str, Unary] = field(default_factory=dict)
 
 
 def with_old_paths(routes: Routes) -> Routes:
     """etcd 3.5 still answers the ``/v3beta`` paths of its youth."""
     unary = {**routes.unary, **{_old(path): call for path, call in routes.unary.items()}}
+    patient = {**routes.patient, **{_old(path): call for path, call in routes.patient.items()}}
     streams = {**routes.streams, **{_old(path): call for path, call in routes.streams.items()}}
     taskless = routes.taskless | {_old(path) for path in routes.taskless}
-    return Routes(unary, streams, routes.pages, taskless)
+    watches = routes.watches | {_old(path) for path in routes.watches}
+    single = {**routes.single, **{_old(path): call for path, call in routes.single.items()}}
+    return Routes(unary, patient, streams, routes.pages, taskless, watches, single)
 
 
 def _old(path: str) -> str:
@@ -96,15 +108,17 @@ class Dispatcher:
 
     async def _call(self, call: Unary, request: web.BaseRequest) -> web.Response:
         context = self._context
-        body = await read_body(
-            request,
-            max_bytes=self._max_body,
-            stall_seconds=context.body_stall_seconds,
-            named_limit=self._grpc_limit,
-        )
-        answer = await call(context.service, context.encoder, body)
+        answer = await call(context.service, context.encoder, await self._body(request))
         body = b"".join(answer) if isinstance(answer, list) else answer
         return web.Response(body=body, headers=GRPC_JSON)
+
+    async def _body(self, request: web.BaseRequest) -> bytes:
+        return await read_body(
+            request,
+            max_bytes=self._max_body,
+            stall_seconds=self._context.body_stall_seconds,
+            named_limit=self._grpc_limit,
+        )
 
     async def _handle_other(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         routes = self._routes
@@ -114,9 +128,12 @@ class Dispatcher:
             if request.method not in ("GET", "HEAD"):
                 return plain(405, "Method Not Allowed\n", Allow="GET")
             return await routes.pages[path](self._context, request)
-        if path in routes.unary or path in routes.streams:
+        if path in routes.unary or path in routes.patient or path in routes.streams:
             if request.method != "POST":
                 return plain(405, "Method Not Allowed\n")
+            if path in routes.patient:
+                answer = await routes.patient[path](self._context, await self._body(request))
+                return web.Response(body=answer, headers=GRPC_JSON)
             if path in routes.streams:
                 return await routes.streams[path](self._context, request)
             return await self._call(routes.unary[path], request)

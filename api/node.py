@@ -2,7 +2,7 @@
 in the reverse order.
 
     ports → lock → who we are → write-ahead log → state → log storage → core → watch hub → peers
-          → driver → members → service → peers' server
+          → driver → members → leases → service → peers' server
 
 On disk, below the data directory: ``LOCK``, ``wal/``, ``state/`` and ``snapshots/``, which holds
 nothing that a restart needs.
@@ -21,6 +21,7 @@ from typing import IO, Any
 
 from api.bootstrap import Origin, StartRefused, check_name, from_data, from_flags
 from api.config import ServerConfig
+from api.leases import OF_LEASES, Leases, LeaseSettings, minimum_ttl
 from api.members import Members
 from api.peers import Peers, Removed
 from api.roster import removed_from, roster_of
@@ -66,6 +67,7 @@ class Node:
         self._scrubber: Scrubber
         self._hub: Hub
         self._peers: Peers
+        self._leases: Leases
         self._progress: asyncio.TimerHandle | None = None
         self._publishing: asyncio.Task[None] | None = None
 
@@ -110,6 +112,7 @@ class Node:
             self._progress.cancel()
         self._scrubber.stop()
         await self.hand_over()
+        self._leases.stop()
         try:
             await self._driver.stop()
         finally:
@@ -152,15 +155,19 @@ class Node:
         try:
             self._driver = driver = self._make_driver(core, storage, wal)
             self.members = Members(config, machine, driver, peers.transport, driver.settings.request_timeout)
+            self._leases = self._make_leases()
             limits = Limits(config.max_txn_ops, config.max_request_bytes)
-            self.service = Service(machine, driver, self._hub, self._scrubber, self.members, limits)
-            await peers.open(driver, self.members)
+            self.service = Service(
+                machine, driver, self._hub, self._scrubber, self.members, self._leases, limits
+            )
+            await peers.open(driver, self.members, self._leases)
             peers.membership_changed(core.membership)
         except BaseException:
             await peers.close()
             raise
         # Without pre-votes it would depose a leader that it has not heard from yet.
         driver.start(advance=config.initial_election_tick_advance and config.pre_vote)
+        self._leases.start()
 
     def _resume(self, wal: Wal, recovered: Recovered) -> MemoryStorage:
         """The log to go on with. Raises StartRefused where state and log do not belong together, or are
@@ -213,6 +220,16 @@ class Node:
             on_membership_applied=self._membership_applied,
         )
 
+    def _make_leases(self) -> Leases:
+        config = self.config
+        settings = LeaseSettings(
+            election_timeout=config.election_timeout / 1000,
+            request_timeout=self._driver.settings.request_timeout,
+            minimum_ttl=minimum_ttl(config.election_ticks, config.heartbeat_interval),
+        )
+        rng = random.Random(os.urandom(16))
+        return Leases(self._machine, self._driver, self._peers.transport, settings, rng=rng)
+
     async def _until_ready(self) -> None:
         self._scrubber.poke()
         self._tick_progress()
@@ -261,6 +278,8 @@ class Node:
                 await asyncio.sleep(_PUBLISH_RETRY_SECONDS)
 
     def _applied(self, result: ApplyResult) -> None:
+        if isinstance(result.response, OF_LEASES):
+            self._leases.applied(result.response)
         if result.events:
             self._hub.publish(result.revision, result.events)
         elif self._machine.compaction_pending:
@@ -268,6 +287,7 @@ class Node:
 
     def _restored(self) -> None:
         self._hub.restored()
+        self._leases.restored()
         self._scrubber.poke()
 
     def _membership_applied(self, membership: Membership) -> None:

@@ -18,7 +18,10 @@ from aiohttp import web
 
 from api.bootstrap import MEMBERS_PATH, Origin, StartRefused, members_page
 from api.config import ServerConfig, peer_address
-from api.members import CALL_PATH, Members
+from api.leases import CALL_PATH as LEASES_PATH
+from api.leases import Leases
+from api.members import CALL_PATH as MEMBERS_CALL_PATH
+from api.members import Members
 from api.roster import removed_from, roster_of
 from kvstate.snapshot import StateDirectory
 from raft.core.messages import InstallSnapshot, Message
@@ -80,12 +83,15 @@ class Peers:
         )
         self._ping_interval = settings.ping_interval
 
-    async def open(self, driver: Driver, members: Members) -> None:
+    async def open(self, driver: Driver, members: Members, leases: Leases) -> None:
         """Listen for the others. Raises StartRefused."""
         self._driver = driver
 
         async def answer(request: web.Request) -> web.StreamResponse:
             return web.Response(body=await members.answer(await request.read()))
+
+        async def answer_for_leases(request: web.Request) -> web.StreamResponse:
+            return web.Response(body=await leases.answer(await request.read()))
 
         async def page(request: web.Request) -> web.StreamResponse:
             return web.json_response(
@@ -98,7 +104,11 @@ class Peers:
             heard_of=self.transport.heard_of,
             removed=lambda: removed_from(members.applied),
             has_started=self._has_started,
-            handlers={CALL_PATH: answer, SNAPSHOT_PATH + "/{id}": self._receiver.handle},
+            handlers={
+                MEMBERS_CALL_PATH: answer,
+                LEASES_PATH: answer_for_leases,
+                SNAPSHOT_PATH + "/{id}": self._receiver.handle,
+            },
             open_pages={MEMBERS_PATH: page},
             ping_interval=self._ping_interval,
         )

@@ -20,6 +20,7 @@ from typing import Any
 import uvloop
 from aiohttp import web
 
+from api.concurrency import Concurrency
 from api.config import ServerConfig, is_loopback, listen_address, peer_address
 from api.fast_lane import FastLane
 from api.handlers import ROUTES
@@ -36,6 +37,8 @@ log = logging.getLogger("kvorum")
 HEAD_LINE_BYTES_MAX = 8190
 SHUTDOWN_SECONDS = 3.0
 """How long requests under way may take when the node stops, and those who do not read their answers."""
+REMOVAL_SECONDS = 1.0
+"""And then, how long the keys of those who have waited for locks may take to be removed."""
 _REFUSALS = (StartRefused, StateFault, WalCorrupt, WalFailed, WrongIdentity, InvariantViolated, OSError)
 
 
@@ -135,7 +138,14 @@ class Listener:
         config = node.config
         idle_seconds = config.http_idle_timeout / 1000
         encoder = Encoder(node.cluster_id, node.member_id)
-        context = Context(node.service, encoder, config.max_request_bytes, config.http_body_timeout / 1000)
+        self._concurrency = Concurrency(node.service)
+        context = Context(
+            node.service,
+            self._concurrency,
+            encoder,
+            config.max_request_bytes,
+            config.http_body_timeout / 1000,
+        )
         self._http = web.Server(
             Dispatcher(context, ROUTES).handle,
             handler_cancellation=True,
@@ -174,6 +184,7 @@ class Listener:
         await self._lane.close(SHUTDOWN_SECONDS)
         rest = max(0.1, SHUTDOWN_SECONDS - (asyncio.get_running_loop().time() - begun))
         await self._http.shutdown(rest / 2)  # which aiohttp waits twice
+        await self._concurrency.removals(REMOVAL_SECONDS)
 
 
 async def _until_stopped(node: Node, stop: asyncio.Event) -> BaseException | None:

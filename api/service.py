@@ -25,6 +25,8 @@ from kvstate.commands import (
     Command,
     Compact,
     DeleteRange,
+    LeaseGrant,
+    LeaseRevoke,
     Put,
     Range,
     Response,
@@ -32,7 +34,7 @@ from kvstate.commands import (
 )
 from kvstate.machine import ApplyResult, StateMachine, is_read_only
 from kvstate.ranges import Sink
-from kvstate.validation import check_delete_range, check_put, check_range, check_txn
+from kvstate.validation import check_delete_range, check_lease_grant, check_put, check_range, check_txn
 from raft.core.consensus import Consensus
 from raft.errors import Stopped
 from watch.hub import Hub
@@ -84,6 +86,25 @@ class MembersOfCluster(Protocol):
     async def move_leader(self, target: int) -> None: ...
 
 
+class TimeToLive(NamedTuple):
+    """What is left of a lease, in whole seconds, of how many; and the keys attached to it, if asked for."""
+
+    ttl: int
+    granted_ttl: int
+    keys: list[bytes]
+
+
+class LeasesOfCluster(Protocol):
+    """``api.leases.Leases``, as far as it matters here."""
+
+    @property
+    def minimum_ttl(self) -> int: ...
+    def new_id(self) -> int: ...
+    async def keep_alive(self, lease_id: int) -> int: ...
+    async def time_to_live(self, lease_id: int, *, keys: bool) -> TimeToLive | None: ...
+    async def ids(self) -> list[int]: ...
+
+
 class ReplicatedLog(Protocol):
     """``raft.driver.Driver``, as far as it matters here."""
 
@@ -103,6 +124,7 @@ class Service:
         hub: Hub,
         scrubber: Scrubber,
         members: MembersOfCluster,
+        leases: LeasesOfCluster,
         limits: Limits,
         wall_clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
@@ -111,6 +133,7 @@ class Service:
         self._hub = hub
         self._scrubber = scrubber
         self._members = members
+        self._leases = leases
         self._limits = limits
         self._wall_clock_ms = wall_clock_ms
         self._user = ""  # nobody logs in yet
@@ -173,6 +196,33 @@ class Service:
         if request.physical:
             await self._scrubber.done()
         return reply
+
+    # Leases.
+
+    async def lease_grant(self, ttl: int, lease_id: int = 0) -> Reply:
+        """The answer says what the TTL really is, and the id, where none was given."""
+        request = LeaseGrant(lease_id or self._leases.new_id(), max(ttl, self._leases.minimum_ttl))
+        check_lease_grant(request)
+        return await self._write(request)
+
+    async def lease_revoke(self, lease_id: int) -> Reply:
+        return await self._write(LeaseRevoke(lease_id))
+
+    async def lease_keep_alive(self, lease_id: int) -> int:
+        """The TTL that the lease has from the moment on at which this was asked; 0 if there is no such lease.
+        One that has run out is waited for, until it is gone."""
+        self._check_not_learner()
+        return await self._leases.keep_alive(lease_id)
+
+    async def lease_time_to_live(self, lease_id: int, *, keys: bool = False) -> TimeToLive | None:
+        """None if there is no such lease."""
+        self._check_not_learner()
+        return await self._leases.time_to_live(lease_id, keys=keys)
+
+    async def lease_list(self) -> list[int]:
+        """The ids of all leases, ascending."""
+        self._check_not_learner()
+        return await self._leases.ids()
 
     # The cluster and this member.
 

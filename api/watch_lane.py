@@ -44,7 +44,7 @@ class WatchLane:
     def __init__(self, context: Context, routes: Routes, fallback: Callable[[], asyncio.Protocol]) -> None:
         self.context = context
         self.fallback = fallback
-        self._paths = frozenset(path.encode() for path in routes.streams)
+        self._paths = frozenset(path.encode() for path in routes.watches)
         self._head = response_head(200, GRPC_JSON) + b"Transfer-Encoding: chunked\r\nDate: "
 
     def __call__(self) -> WatchConnection:

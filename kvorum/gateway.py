@@ -75,22 +75,32 @@ class Gateway:
             raise self._unanswered(path, error) from error
         return _checked(response.status, body)
 
-    def stream(self, path: str, message: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """The results of a streaming call as they come; ends when the server hangs up."""
-        response = self._send(path, message)
+    def stream(
+        self, path: str, message: dict[str, Any], *, idle: float | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """The results of a streaming call as they come; ends when the server hangs up. With ``idle``, raises
+        ConnectionFailed when nothing came for so many seconds, be it the first answer."""
+        response = self._send(path, message, idle)
         if response.status != 200:
             _checked(response.status, response.read())
         assert self._connection is not None
         if self._connection.sock is not None:
-            self._connection.sock.settimeout(None)
-        while line := response.readline():
-            frame = json.loads(line)
-            if "error" in frame:
-                raise ServerError(frame["error"]["message"], frame["error"].get("grpc_code", 2))
-            yield frame["result"]
+            self._connection.sock.settimeout(idle)
+        try:
+            while line := response.readline():
+                frame = json.loads(line)
+                if "error" in frame:
+                    raise _refusal(frame)
+                yield frame["result"]
+        except (OSError, http.client.HTTPException, ValueError) as error:  # also a frame cut off
+            raise self._unanswered(path, error) from error
 
-    def _send(self, path: str, message: dict[str, Any]) -> http.client.HTTPResponse:
+    def _send(
+        self, path: str, message: dict[str, Any], timeout: float | None = None
+    ) -> http.client.HTTPResponse:
         connection = self._connection or self._connect()
+        if timeout is not None:
+            connection.sock.settimeout(timeout)
         body = json.dumps(message).encode()
         try:
             connection.request("POST", path, body, {"Content-Type": "application/json"})
@@ -136,7 +146,15 @@ def _checked(status: int, body: bytes) -> dict[str, Any]:
     except ValueError:
         text = body.decode("utf-8", "replace").strip()
         raise ServerError(f"the server answered {status} {text[:200]}") from None
-    if status != 200:
-        raise ServerError(answer.get("error") or answer.get("message", ""), answer.get("code", 2))
     assert isinstance(answer, dict)
+    if status != 200:
+        raise _refusal(answer)
     return answer
+
+
+def _refusal(answer: dict[str, Any]) -> ServerError:
+    """What a unary call or a stream ends with, of either generation of gateways."""
+    error = answer.get("error")
+    if isinstance(error, dict):
+        return ServerError(error["message"], int(error.get("grpc_code") or error.get("code", 2)))
+    return ServerError(error or answer.get("message", ""), answer.get("code", 2))

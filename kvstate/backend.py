@@ -15,7 +15,7 @@ write-ahead log has the rest.
 from __future__ import annotations
 
 import enum
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, Protocol
@@ -31,10 +31,13 @@ class Table(enum.IntEnum):
     REVISIONS = 1  # main, sub → RevisionRecord
     HISTORY = 2  # key id, main, sub of a revision that a newer one of its key replaced
     META = 3
+    LEASES = 4  # lease id → seconds granted, seconds left at the last checkpoint (see leases.py)
+    LEASE_KEYS = 5  # lease id, user key → empty; keys may be of any length
 
 
 _KEYS: Final = Table.KEYS  # to look a member up in its enum takes longer than to look up a key
 _ABSENT: Final[Any] = object()  # None marks a deletion
+_FEW: Final = 16  # fresh keys of a memtable that are quicker inserted one by one than sorted in
 
 Changes = Sequence[Mapping[bytes, bytes | None]]
 """Per table: key → new value, or None where it is deleted."""
@@ -100,10 +103,14 @@ class Memtable:
         """All keys in order, and where in them those with low <= key < high begin and end."""
         keys = self._sorted
         fresh = len(self.data) - len(keys)
-        if fresh:
+        if fresh > _FEW:
             # Sorting a sorted list with a short tail is a merge: cheap, and only when somebody scans.
             keys += islice(reversed(self.data), fresh)
             keys.sort()
+        elif fresh:
+            # But a merge looks at all keys, and many a command scans for little: each revoke of a lease.
+            for key in islice(reversed(self.data), fresh):
+                insort(keys, key)
         return keys, bisect_left(keys, low), len(keys) if high is None else bisect_left(keys, high)
 
 

@@ -11,11 +11,24 @@ from typing import Any
 
 from msgpack import packb, unpackb
 
-from kvstate.commands import Command, Compact, Compare, DeleteRange, Put, Range, RequestOp, Txn
+from kvstate.commands import (
+    Command,
+    Compact,
+    Compare,
+    DeleteRange,
+    LeaseCheckpoint,
+    LeaseGrant,
+    LeaseRevoke,
+    Put,
+    Range,
+    RequestOp,
+    Txn,
+)
 from kvstate.errors import StateFault
 
 VERSION = 1
 _PUT, _DELETE_RANGE, _TXN, _COMPACT, _RANGE = 1, 2, 3, 4, 5
+_LEASE_GRANT, _LEASE_REVOKE, _LEASE_CHECKPOINT = 6, 7, 8
 
 
 def encode(command: Command, *, user: str, wall_clock_ms: int) -> bytes:
@@ -67,6 +80,12 @@ def _to_fields(op: RequestOp | Command) -> tuple[Any, ...]:
             return (_TXN, compares, [_to_fields(o) for o in success], [_to_fields(o) for o in failure])
         case Compact(revision, physical):
             return (_COMPACT, revision, physical)
+        case LeaseGrant(id_, ttl):
+            return (_LEASE_GRANT, id_, ttl)
+        case LeaseRevoke(id_, expired_in_term):
+            return (_LEASE_REVOKE, id_, expired_in_term)
+        case LeaseCheckpoint(checkpoints, term):
+            return (_LEASE_CHECKPOINT, checkpoints, term)
         case None:
             raise ValueError("an operation with no member set is refused before it is proposed")
 
@@ -89,4 +108,10 @@ def _from_fields(fields: tuple[Any, ...]) -> Any:
         )
     if tag == _COMPACT:
         return Compact(*fields[1:])
+    if tag == _LEASE_GRANT:
+        return LeaseGrant(*fields[1:])
+    if tag == _LEASE_REVOKE:
+        return LeaseRevoke(*fields[1:])
+    if tag == _LEASE_CHECKPOINT:
+        return LeaseCheckpoint(*fields[1:])
     raise StateFault(f"a committed command has tag {tag}, which this program does not know")

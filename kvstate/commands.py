@@ -1,8 +1,8 @@
 """What can be asked of the store, and what it answers.
 
 Requests mirror etcd's protobuf messages field by field; absent fields have
-protobuf's defaults. ``Put``, ``DeleteRange``, ``Txn`` and ``Compact`` are commands:
-they travel through the log. ``Range`` is a read, alone or inside a ``Txn``.
+protobuf's defaults. ``Put``, ``DeleteRange``, ``Txn``, ``Compact`` and those of leases are
+commands: they travel through the log. ``Range`` is a read, alone or inside a ``Txn``.
 
 All are values: nobody changes one that is made. ``Put`` and ``Range`` are not frozen by the language,
 though: there is one for every put, on every node, and for every read, and a frozen dataclass takes
@@ -163,7 +163,39 @@ class Compact:
     physical: bool = False
 
 
-Command: TypeAlias = Put | DeleteRange | Txn | Compact
+@dataclass(frozen=True, slots=True)
+class LeaseGrant:
+    """Who proposes has chosen the ``id``, any but 0, and raised ``ttl``, in seconds, to the minimum."""
+
+    id: int = 0
+    ttl: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRevoke:
+    """End a lease and delete all keys attached to it, in one revision.
+
+    ``expired_in_term``, if not 0: the leader of that term found that the lease has run out. Its successor
+    may have renewed it meanwhile, so in an entry of another term this is refused (ExpiryOutdated)."""
+
+    id: int = 0
+    expired_in_term: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseCheckpoint:
+    """Pairs of a lease's id and the seconds that it has left, for the next leader to begin with; 0 takes back
+    an earlier one. Leases that are gone are passed over.
+
+    ``term``, if not 0, is that of the leader whose clock says so. In an entry of another term this is
+    refused (ExpiryOutdated): its successor may have renewed them, and the one after that would cut them
+    short."""
+
+    checkpoints: tuple[tuple[int, int], ...] = ()
+    term: int = 0
+
+
+Command: TypeAlias = Put | DeleteRange | Txn | Compact | LeaseGrant | LeaseRevoke | LeaseCheckpoint
 
 
 class RangeResponse(NamedTuple):
@@ -193,4 +225,20 @@ class CompactResponse(NamedTuple):
     pass
 
 
-Response: TypeAlias = "RangeResponse | PutResponse | DeleteRangeResponse | TxnResponse | CompactResponse"
+class LeaseGrantResponse(NamedTuple):
+    id: int
+    ttl: int
+
+
+class LeaseRevokeResponse(NamedTuple):
+    id: int
+
+
+class LeaseCheckpointResponse(NamedTuple):
+    pass
+
+
+Response: TypeAlias = (
+    "RangeResponse | PutResponse | DeleteRangeResponse | TxnResponse | CompactResponse"
+    " | LeaseGrantResponse | LeaseRevokeResponse | LeaseCheckpointResponse"
+)

@@ -67,6 +67,21 @@ class LeaseNotFound(RequestError):
     message = "etcdserver: requested lease not found"
 
 
+class LeaseExists(RequestError):
+    message = "etcdserver: lease already exists"
+
+
+class LeaseTtlTooLarge(RequestError):
+    message = "etcdserver: too large lease TTL"
+
+
+class ExpiryOutdated(RequestError):
+    """Who found that the lease has run out, or has so much left, does not lead any more, and its successor
+    may have renewed it. Only leaders propose such a thing, so no client sees this."""
+
+    message = "kvorum: the lease was found expired by a leader of another term"
+
+
 class StateFault(Exception):
     """This node's state or storage broke a promise; the node must stop and say why."""
 

@@ -27,13 +27,18 @@ from kvstate.types import KeyValue
 
 
 def hash_state(backend: Backend, revision: int, compact_revision: int) -> int:
-    """CRC32C over every reachable revision with who made it and when, and the two revisions."""
+    """CRC32C over every reachable revision with who made it and when, over every lease with what is
+    attached to it, and the two revisions."""
     checksum: int = google_crc32c.value(b"%d %d" % (revision, compact_revision))
     for place, data in backend.scan(Table.REVISIONS):
         main, sub = unpack_revision(place)
         if main <= compact_revision and not _survives(backend, main, sub, data, compact_revision):
             continue
         checksum = google_crc32c.extend(google_crc32c.extend(checksum, place), data)
+    for lease, ttls in backend.scan(Table.LEASES):
+        checksum = google_crc32c.extend(google_crc32c.extend(checksum, lease), ttls)
+    for attached, _ in backend.scan(Table.LEASE_KEYS):
+        checksum = google_crc32c.extend(google_crc32c.extend(checksum, _varint(len(attached))), attached)
     return checksum
 
 

@@ -37,9 +37,12 @@ _DATABASES = {
     Table.REVISIONS: b"revisions",
     Table.HISTORY: b"history",
     Table.META: b"meta",
+    Table.LEASES: b"leases",
+    Table.LEASE_KEYS: b"lease-keys",
 }
 _LONG_KEYS = b"long-keys"
 _KEYS: Final = Table.KEYS  # looked up in its enum once
+_LEASE_KEYS: Final = Table.LEASE_KEYS
 # A change may copy a handful of pages on its way down the tree, and old ones are reused late.
 _BYTES_PER_CHANGE = 16 << 10
 _HEADROOM_BYTES = 32 << 20
@@ -69,7 +72,9 @@ class LmdbStore:
         for changed in (directory, directory.parent) if is_new else ():
             sync_directory(changed)
         self._databases = databases
+        # The tables whose keys may be of any length share what lies beyond LMDB's limit.
         self._keys = LongKeys(databases[Table.KEYS], long_keys)
+        self._lease_keys = LongKeys(databases[Table.LEASE_KEYS], long_keys)
         self._map_bytes = map_bytes
         self._reader: Any = self._env.begin()
         self._copies_lock = threading.Lock()
@@ -92,14 +97,17 @@ class LmdbStore:
     def get(self, table: Table, key: bytes) -> bytes | None:
         if table is _KEYS:
             return self._keys.get(self._reader, key)
+        if table is _LEASE_KEYS:
+            return self._lease_keys.get(self._reader, key)
         value: bytes | None = self._reader.get(key, None, self._databases[table])
         return value
 
     def scan(
         self, table: Table, low: bytes, high: bytes | None, reverse: bool
     ) -> Iterator[tuple[bytes, bytes]]:
-        if table is Table.KEYS:
-            return self._keys.scan(self._reader, low, high, reverse)
+        long_keys = self._long_keys(table)
+        if long_keys is not None:
+            return long_keys.scan(self._reader, low, high, reverse)
         if reverse:
             return self._scan_reverse(table, low, high)
         return self._scan_forward(table, low, high)
@@ -128,12 +136,13 @@ class LmdbStore:
                 yield key, value
 
     def page(self, table: Table, low: bytes, high: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
-        if table is Table.KEYS:
-            return self._keys.page(self._reader, low, high, limit)
+        long_keys = self._long_keys(table)
+        if long_keys is not None:
+            return long_keys.page(self._reader, low, high, limit)
         return list(islice(self._scan_forward(table, low, high), limit))
 
     def get_many(self, table: Table, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        assert table is not Table.KEYS, "keys of any length are not looked up in one call"
+        assert self._long_keys(table) is None, "keys of any length are not looked up in one call"
         with self._reader.cursor(self._databases[table]) as cursor:
             return dict(cursor.getmulti(keys))
 
@@ -176,10 +185,17 @@ class LmdbStore:
         return " (No space left on device)" if free < _FULL_BYTES else ""
 
     def _write_table(self, txn: Any, table: Table, changed: Mapping[bytes, bytes | None]) -> None:
-        if table is Table.KEYS:
-            self._keys.change(txn, changed)
+        long_keys = self._long_keys(table)
+        if long_keys is not None:
+            long_keys.change(txn, changed)
         else:
             change(txn, self._databases[table], changed)
+
+    def _long_keys(self, table: Table) -> LongKeys | None:
+        """Where a table's keys are if they may be of any length."""
+        if table is _KEYS:
+            return self._keys
+        return self._lease_keys if table is _LEASE_KEYS else None
 
     def refresh(self) -> None:
         self._reader.abort()

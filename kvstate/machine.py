@@ -19,6 +19,13 @@ from kvstate.commands import (
     Command,
     Compact,
     CompactResponse,
+    DeleteRange,
+    LeaseCheckpoint,
+    LeaseCheckpointResponse,
+    LeaseGrant,
+    LeaseGrantResponse,
+    LeaseRevoke,
+    LeaseRevokeResponse,
     Put,
     Range,
     RangeResponse,
@@ -27,13 +34,22 @@ from kvstate.commands import (
     TxnResponse,
 )
 from kvstate.compaction import scrub
-from kvstate.errors import Compacted, FutureRevision, LeaseNotFound, RequestError, StateFault
+from kvstate.errors import (
+    Compacted,
+    ExpiryOutdated,
+    FutureRevision,
+    LeaseExists,
+    LeaseNotFound,
+    RequestError,
+    StateFault,
+)
 from kvstate.hash import hash_kv, hash_state
+from kvstate.leases import all_leases, find_lease, keys_of_lease, lease_page, remove_lease, write_lease
 from kvstate.mvcc import View, Writer
 from kvstate.ranges import PAGE_KEYS, RangeRun, Sink
 from kvstate.records import pack_revision, unpack_event, unpack_revision
 from kvstate.txn import is_read_only
-from kvstate.types import Event, KeyValue
+from kvstate.types import Event, KeyValue, Lease
 
 __all__ = ["ApplyResult", "Events", "StateMachine", "is_read_only"]
 
@@ -147,14 +163,20 @@ class StateMachine:
     def _execute(self, command: Command, writer: Writer) -> Response:
         if isinstance(command, Put):
             if command.lease:
-                raise LeaseNotFound  # there are no leases yet
+                writer.check_lease(command.lease)
             return writer.put(command)
         if isinstance(command, Txn):
             return transactions.write(transactions.plan(command, writer), writer)
         if isinstance(command, Compact):
             self._compact(command.revision)
             return CompactResponse()
-        return writer.delete_range(command.key, command.range_end, command.prev_kv)
+        if isinstance(command, DeleteRange):
+            return writer.delete_range(command.key, command.range_end, command.prev_kv)
+        if isinstance(command, LeaseGrant):
+            return self._grant(command)
+        if isinstance(command, LeaseRevoke):
+            return self._revoke(command, writer)
+        return self._checkpoint(command)
 
     def _compact(self, revision: int) -> None:
         if revision <= self.compact_revision:
@@ -166,6 +188,35 @@ class StateMachine:
         start = pack_revision(max(self.compact_revision, 0), 0)
         self._scrub_position = min(start, self._scrub_position or start)
         self.compact_revision = revision
+
+    def _grant(self, command: LeaseGrant) -> LeaseGrantResponse:
+        if not command.id:
+            raise LeaseNotFound  # as etcd says it; whoever proposes chooses another one
+        if self.lease(command.id) is not None:
+            raise LeaseExists
+        write_lease(self._backend, Lease(command.id, command.ttl, 0))
+        return LeaseGrantResponse(command.id, command.ttl)
+
+    def _revoke(self, command: LeaseRevoke, writer: Writer) -> LeaseRevokeResponse:
+        self._check_clock(command.expired_in_term)
+        writer.check_lease(command.id)
+        for key in self.lease_keys(command.id):
+            writer.delete_range(key, b"", prev_kv=False)
+        remove_lease(self._backend, command.id)
+        return LeaseRevokeResponse(command.id)
+
+    def _checkpoint(self, command: LeaseCheckpoint) -> LeaseCheckpointResponse:
+        self._check_clock(command.term)
+        for lease_id, remaining_ttl in command.checkpoints:
+            lease = self.lease(lease_id)
+            if lease is not None:
+                write_lease(self._backend, lease._replace(remaining_ttl=remaining_ttl))
+        return LeaseCheckpointResponse()
+
+    def _check_clock(self, leaders_term: int) -> None:
+        """Who leads in the term of this entry may go by another clock than who proposed it."""
+        if leaders_term not in (0, self.applied[1]):
+            raise ExpiryOutdated
 
     @property
     def compaction_pending(self) -> bool:
@@ -244,6 +295,21 @@ class StateMachine:
         if before < self.compact_revision:
             return None
         return self.view().kv_of(key, before)
+
+    def lease(self, lease_id: int) -> Lease | None:
+        return find_lease(self._backend, lease_id)
+
+    def leases(self) -> Iterator[Lease]:
+        """All there are, in order of their ids. Nothing may be applied between two steps of the iterator."""
+        return all_leases(self._backend)
+
+    def lease_page(self, place: bytes, limit: int) -> tuple[list[Lease], bytes | None]:
+        """See ``kvstate.leases.lease_page``."""
+        return lease_page(self._backend, place, limit)
+
+    def lease_keys(self, lease_id: int) -> list[bytes]:
+        """The keys attached to a lease, in order; none if there is no such lease."""
+        return keys_of_lease(self._backend, lease_id)
 
     def hash(self) -> int:
         """CRC32C of the whole logical state."""

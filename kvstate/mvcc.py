@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 from kvstate.backend import Backend, Table
 from kvstate.commands import DeleteRangeResponse, Put, PutResponse, Range, RangeResponse
-from kvstate.errors import Compacted, FutureRevision, KeyNotFound
+from kvstate.errors import Compacted, FutureRevision, KeyNotFound, LeaseNotFound
+from kvstate.leases import attach, detach, find_lease
 from kvstate.ranges import PAGE_KEYS, RangeRun, Sink, answer_one, record_at, revision_data, upper_bound
 from kvstate.records import (
     DEAD,
@@ -72,6 +73,10 @@ class View:
             raise FutureRevision
         if revision < self.compact_revision:
             raise Compacted(self.compact_revision)
+
+    def check_lease(self, lease_id: int) -> None:
+        if find_lease(self._backend, lease_id) is None:
+            raise LeaseNotFound
 
     def range(self, request: Range) -> RangeResponse:
         """All of it at once; ``StateMachine.range_steps`` is for ranges that may be large."""
@@ -136,7 +141,8 @@ class Writer(View):
         return self.revision + 1 if self.changes else self.revision
 
     def put(self, op: Put) -> PutResponse:
-        """Raises KeyNotFound, before any change, where something is to be kept of a key that is not."""
+        """Raises KeyNotFound, before any change, where something is to be kept of a key that is not. The
+        caller has checked that the lease is there."""
         key, value, lease, previous = op.key, op.value, op.lease, None
         record = self._backend.key_record(key)
         if op.prev_kv or op.ignore_value or op.ignore_lease:
@@ -150,10 +156,14 @@ class Writer(View):
             key_id = self.next_key_id
             self.next_key_id = key_id + 1
             self._write(key_id, self.revision + 1, 1, lease, key, value, None)
+            if lease:
+                attach(self._backend, lease, key)
         else:
-            key_id, create, version = unpack_lineage(record)
+            key_id, create, version, old_lease = unpack_lineage(record)
             create = create or self.revision + 1  # a deleted key begins anew
             self._write(key_id, create, version + 1, lease, key, value, history_entry(record))
+            if old_lease != lease:
+                self._change_lease(key, old_lease, lease)
         return PutResponse(previous) if op.prev_kv else _NO_PREVIOUS
 
     def delete_range(self, key: bytes, range_end: bytes, prev_kv: bool) -> DeleteRangeResponse:
@@ -162,7 +172,15 @@ class Writer(View):
         for name, record in doomed:
             replaced = pack_history(record.key_id, record.main, record.sub)
             self._write(record.key_id, 0, 0, 0, name, b"", replaced)
+            if record.lease:
+                detach(self._backend, record.lease, name)
         return DeleteRangeResponse(len(doomed), prev_kvs)
+
+    def _change_lease(self, key: bytes, old: int, new: int) -> None:
+        if old:
+            detach(self._backend, old, key)
+        if new:
+            attach(self._backend, new, key)
 
     def _write(
         self,

@@ -15,7 +15,7 @@ from kvstate.types import Event, EventType, KeyValue
 _REVISION = struct.Struct(">QI")
 _HISTORY = struct.Struct(">QQI")
 _KEY_RECORD = struct.Struct(">QQIQQq")
-_LINEAGE = struct.Struct(">Q12xQQ8x")  # of a key record: key id, create revision, version
+_LINEAGE = struct.Struct(">Q12xQQq")  # of a key record: key id, create revision, version, lease
 _REVISION_HEAD = struct.Struct(
     ">QQqQIHB"
 )  # create, version, lease, wall clock, lengths of key and user, kind
@@ -110,9 +110,9 @@ def pack_change(
     return heads[:_KEY_RECORD_BYTES], heads[NEWEST_BEGIN:NEWEST_END], data
 
 
-def unpack_lineage(record: bytes) -> tuple[int, int, int]:
-    """Key id, create revision and version of a packed KeyRecord."""
-    lineage: tuple[int, int, int] = _unpack_lineage(record)
+def unpack_lineage(record: bytes) -> tuple[int, int, int, int]:
+    """Key id, create revision, version and lease of a packed KeyRecord."""
+    lineage: tuple[int, int, int, int] = _unpack_lineage(record)
     return lineage
 
 

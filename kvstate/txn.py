@@ -17,7 +17,7 @@ from kvstate.commands import (
     Txn,
     TxnResponse,
 )
-from kvstate.errors import KeyNotFound, LeaseNotFound
+from kvstate.errors import KeyNotFound
 from kvstate.mvcc import View, Writer
 from kvstate.types import KeyValue
 
@@ -57,7 +57,7 @@ def check_put_state(op: Put, view: View) -> None:
     if (op.ignore_value or op.ignore_lease) and view.live_record(op.key) is None:
         raise KeyNotFound
     if op.lease:
-        raise LeaseNotFound
+        view.check_lease(op.lease)
 
 
 def read(decided: Plan, view: View) -> TxnResponse:

@@ -1,4 +1,4 @@
-"""What the store holds and says: key-values and events, in etcd's words.
+"""What the store holds and says: key-values, events and leases, in etcd's words.
 
 Field order is that of etcd's ``mvccpb`` protobuf messages.
 """
@@ -31,3 +31,11 @@ class Event(NamedTuple):
 
     type: EventType
     kv: KeyValue
+
+
+class Lease(NamedTuple):
+    """What the log says of a lease. Its end is not in there: the leader's clock knows, and proposes it."""
+
+    id: int
+    granted_ttl: int  # seconds
+    remaining_ttl: int  # seconds left at the last checkpoint; 0 if there was none

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 
-from kvstate.commands import DeleteRange, Put, Range, RequestOp, SortOrder, SortTarget, Txn
+from kvstate.commands import DeleteRange, LeaseGrant, Put, Range, RequestOp, SortOrder, SortTarget, Txn
 from kvstate.errors import (
     DuplicateKey,
     EmptyKey,
     InvalidSortOption,
     KeyNotFound,
     LeaseProvided,
+    LeaseTtlTooLarge,
     TooManyOps,
     ValueProvided,
 )
+
+MAX_LEASE_TTL = 9_000_000_000
+"""In seconds: as nanoseconds, it just fits into 64 bits."""
 
 
 def check_range(request: Range) -> None:
@@ -36,6 +40,11 @@ def check_put(request: Put) -> None:
 def check_delete_range(request: DeleteRange) -> None:
     if not request.key:
         raise EmptyKey
+
+
+def check_lease_grant(request: LeaseGrant) -> None:
+    if request.ttl > MAX_LEASE_TTL:
+        raise LeaseTtlTooLarge
 
 
 def check_txn(txn: Txn, max_txn_ops: int) -> None:

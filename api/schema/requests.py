@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from orjson import loads
 
+from api.concurrency import LeaderKey
 from api.errors import BadRequest
 from api.schema import go_json
 from api.schema.base64_go import decode
@@ -32,6 +33,7 @@ from kvstate.commands import (
     Compare,
     CompareTarget,
     DeleteRange,
+    LeaseGrant,
     Put,
     Range,
     RequestOp,
@@ -113,6 +115,16 @@ _MEMBER_ADD = Message(Field("peerURLs", repeated(read_string)), Field("isLearner
 _MEMBER = Message(Field("ID", read_uint64))  # remove and promote
 _MEMBER_UPDATE = Message(Field("ID", read_uint64), Field("peerURLs", repeated(read_string)))
 _MOVE_LEADER = Message(Field("targetID", read_uint64))
+_LOCK = Message(Field("name", read_bytes), Field("lease", read_int64))
+_UNLOCK = Message(Field("key", read_bytes))
+_LEADER_KEY = Message(
+    Field("name", read_bytes), Field("key", read_bytes), Field("rev", read_int64), Field("lease", read_int64)
+)
+_CAMPAIGN = Message(Field("name", read_bytes), Field("lease", read_int64), Field("value", read_bytes))
+_LEADER = Message(Field("name", read_bytes))
+_LEASE_GRANT = Message(Field("TTL", read_int64), Field("ID", read_int64))
+_LEASE = Message(Field("ID", read_int64))  # revoke and keepalive
+_TIME_TO_LIVE = Message(Field("ID", read_int64), Field("keys", read_bool))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +137,33 @@ class MemberAdd:
 class MemberUpdate:
     id: int
     peer_urls: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    name: bytes = b""
+    lease: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    name: bytes = b""
+    lease: int = 0
+    value: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class AsLeader:
+    """Proclaim and resign: ``leader`` is None where none is named."""
+
+    leader: LeaderKey | None = None
+    value: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseTimeToLive:
+    id: int
+    keys: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +227,46 @@ def decode_move_leader(body: bytes) -> int:
     return _decode(body, lambda value: int(_MOVE_LEADER.read(value).get("targetID", 0)))
 
 
+def decode_lock(body: bytes) -> Lock:
+    return _decode(body, lambda value: Lock(**_LOCK.read(value)))
+
+
+def decode_unlock(body: bytes) -> bytes:
+    """The key to be given up."""
+    return _decode(body, lambda value: bytes(_UNLOCK.read(value).get("key", b"")))
+
+
+def decode_campaign(body: bytes) -> Campaign:
+    return _decode(body, lambda value: Campaign(**_CAMPAIGN.read(value)))
+
+
+def decode_proclaim(body: bytes) -> AsLeader:
+    return _decode(body, lambda value: AsLeader(**_PROCLAIM.read(value)))
+
+
+def decode_resign(body: bytes) -> AsLeader:
+    return _decode(body, lambda value: AsLeader(**_RESIGN.read(value)))
+
+
+def decode_leader(body: bytes) -> bytes:
+    """The election's name, to ask for its leader or observe it."""
+    return _decode(body, lambda value: bytes(_LEADER.read(value).get("name", b"")))
+
+
+def decode_lease_grant(body: bytes) -> LeaseGrant:
+    """As it was asked for: the id may be 0, the TTL anything."""
+    return _decode(body, _lease_grant)
+
+
+def decode_lease_id(body: bytes) -> int:
+    """The lease to be revoked or kept alive; 0 if none is named, and no lease has that id."""
+    return _decode(body, lambda value: int(_LEASE.read(value).get("ID", 0)))
+
+
+def decode_lease_time_to_live(body: bytes) -> LeaseTimeToLive:
+    return _decode(body, _lease_time_to_live)
+
+
 def decode_empty(body: bytes) -> None:
     """A request without fields; only its form can be wrong."""
     _decode(body, _EMPTY.read)
@@ -233,9 +312,27 @@ def _member_add(value: Any) -> MemberAdd:
     return MemberAdd(tuple(fields.get("peerURLs", ())), fields.get("isLearner", False))
 
 
+def _leader_key(value: Any) -> LeaderKey:
+    return LeaderKey(**_LEADER_KEY.read(value))
+
+
+_PROCLAIM = Message(Field("leader", _leader_key), Field("value", read_bytes))
+_RESIGN = Message(Field("leader", _leader_key))
+
+
 def _member_update(value: Any) -> MemberUpdate:
     fields = _MEMBER_UPDATE.read(value)
     return MemberUpdate(fields.get("ID", 0), tuple(fields.get("peerURLs", ())))
+
+
+def _lease_grant(value: Any) -> LeaseGrant:
+    fields = _LEASE_GRANT.read(value)
+    return LeaseGrant(fields.get("ID", 0), fields.get("TTL", 0))
+
+
+def _lease_time_to_live(value: Any) -> LeaseTimeToLive:
+    fields = _TIME_TO_LIVE.read(value)
+    return LeaseTimeToLive(fields.get("ID", 0), fields.get("keys", False))
 
 
 def _compare(value: Any) -> Compare:

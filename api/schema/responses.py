@@ -7,16 +7,20 @@ carry it: its bytes are cached with the batch it comes in.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
 
 import orjson
 
+from api.concurrency import LeaderKey
 from api.errors import kind_of, message_of
 from api.roster import Member
 from api.schema.base64_go import encode
-from api.service import Reply, Status
+from api.service import Reply, Status, TimeToLive
 from kvstate.commands import (
     CompactResponse,
     DeleteRangeResponse,
+    LeaseGrantResponse,
+    LeaseRevokeResponse,
     PutResponse,
     RangeResponse,
     Response,
@@ -51,7 +55,7 @@ class Encoder:
         self._last_start = (0, 0, self._head + _header_tail(0, 0))  # for that revision, in that term
 
     def reply(self, reply: Reply, raft_term: int) -> bytes:
-        """To any request for keys."""
+        """To any request for keys, and to what changes leases."""
         response, revision = reply
         start = self._start(revision, raft_term)
         if isinstance(response, RangeResponse):
@@ -99,6 +103,53 @@ class Encoder:
 
     def move_leader(self) -> bytes:
         return b"{}"  # etcd never fills its header
+
+    def header(self, revision: int, raft_term: int) -> bytes:
+        """Where there is nothing more to say."""
+        return self._start(revision, raft_term) + b"}"
+
+    def lock(self, key: bytes, revision: int, raft_term: int) -> bytes:
+        return b"".join((self._start(revision, raft_term), _bytes("key", key), b"}"))
+
+    def campaign(self, leader: LeaderKey, revision: int, raft_term: int) -> bytes:
+        fields = (
+            *(_bytes("name", leader.name), _bytes("key", leader.key)),
+            *(_int("rev", leader.rev), _int("lease", leader.lease)),
+        )
+        return b'%b,"leader":{%b}}' % (self._start(revision, raft_term), b"".join(fields).removeprefix(b","))
+
+    def leader(self, kv: KeyValue, revision: int, raft_term: int) -> bytes:
+        return b'%b,"kv":%b}' % (self._start(revision, raft_term), _kv(kv))
+
+    def observed(self, kv: KeyValue, revision: int, raft_term: int) -> bytes:
+        """One frame of the stream."""
+        return b'{"result":%b}\n' % self.leader(kv, revision, raft_term)
+
+    def lease_alive(self, lease_id: int, ttl: int, revision: int, raft_term: int) -> bytes:
+        """One message of a stream."""
+        start = self._start(revision, raft_term)
+        return b'{"result":%b%b%b}}\n' % (start, _int("ID", lease_id), _int("TTL", ttl))
+
+    def lease_time_to_live(
+        self, lease_id: int, left: TimeToLive | None, revision: int, raft_term: int
+    ) -> bytes:
+        ttl, granted_ttl, keys = left or (-1, 0, [])
+        pieces = [
+            self._start(revision, raft_term),
+            _int("ID", lease_id),
+            _int("TTL", ttl),
+            _int("grantedTTL", granted_ttl),
+        ]
+        if keys:
+            pieces.append(b',"keys":[%b]' % b",".join([b'"%b"' % encode(key) for key in keys]))
+        pieces.append(b"}")
+        return b"".join(pieces)
+
+    def leases(self, lease_ids: Sequence[int], revision: int, raft_term: int) -> bytes:
+        start = self._start(revision, raft_term)
+        if not lease_ids:
+            return start + b"}"
+        return start + b',"leases":[%b]}' % b",".join([b'{"ID":"%d"}' % one for one in lease_ids])
 
     def watch(self, response: WatchResponse, raft_term: int, max_bytes: int) -> list[bytes]:
         """The frames of one watch response: one, unless its watcher allows fragments and its
@@ -214,6 +265,20 @@ def unary_error(error: Exception) -> bytes:
     return b'{"error":%s,"code":%d,"message":%s}' % (message, kind_of(error).code, message)
 
 
+def stream_error(error: Exception) -> bytes:
+    """What ends a stream that has begun: clients of every gateway version understand it."""
+    kind = kind_of(error)
+    code, phrase = b"%d" % kind.code, _string(HTTPStatus(kind.status).phrase)
+    message = _string(message_of(error))
+    return b'{"error":{"grpc_code":%b,"http_code":%d,"message":%b,"http_status":%b,"code":%b}}\n' % (
+        code,
+        kind.status,
+        message,
+        phrase,
+        code,
+    )
+
+
 def _header_tail(revision: int, raft_term: int) -> bytes:
     if revision:
         return b',"revision":"%d","raft_term":"%d"}' % (revision, raft_term)
@@ -238,7 +303,10 @@ def _body(response: Response) -> bytes:
     if isinstance(response, DeleteRangeResponse):
         deleted, prev_kvs = response
         return b"".join((_int("deleted", deleted), _kvs("prev_kvs", prev_kvs), b"}"))
-    if isinstance(response, CompactResponse):
+    if isinstance(response, LeaseGrantResponse):
+        lease_id, ttl = response
+        return b"".join((_int("ID", lease_id), _int("TTL", ttl), b"}"))
+    if isinstance(response, CompactResponse | LeaseRevokeResponse):
         return b"}"
     raise AssertionError(f"a {type(response).__name__} has no encoding")
 
@@ -339,6 +407,10 @@ def _member(member: Member) -> bytes:
 
 def _int(name: str, value: int) -> bytes:
     return b',"%s":"%d"' % (name.encode(), value) if value else b""
+
+
+def _bytes(name: str, value: bytes) -> bytes:
+    return b',"%s":"%s"' % (name.encode(), encode(value)) if value else b""
 
 
 def _string(text: str) -> bytes:

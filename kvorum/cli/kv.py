@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import sys
 from typing import Any
 
@@ -40,6 +41,17 @@ def to_bytes(argument: str) -> bytes:
 def go_parse_error(text: str) -> str:
     """Go's words for an integer that is none."""
     return f"strconv.ParseInt: parsing {output.go_quoted(to_bytes(text))}: invalid syntax"
+
+
+def go_integer(text: str, base: int) -> int:
+    """An int64 as Go parses it. Raises ValueError in its words."""
+    digits = "[0-9a-fA-F]+" if base == 16 else "[0-9]+"
+    if not re.fullmatch(f"[+-]?{digits}", text):
+        raise ValueError(go_parse_error(text))
+    value = int(text, base)
+    if not -(1 << 63) <= value < 1 << 63:
+        raise ValueError(go_parse_error(text).replace("invalid syntax", "value out of range"))
+    return value
 
 
 def prefix_end(prefix: bytes) -> bytes:
@@ -101,9 +113,8 @@ def put_request(
                 "put command needs 1 argument and input from stdin or 2 arguments", EXIT_BAD_ARGUMENTS
             )
     try:
-        lease_id = int(lease, 16)
-    except ValueError:
-        problem = go_parse_error(lease)
+        lease_id = go_integer(lease, 16)
+    except ValueError as problem:
         raise Failure(f"bad lease ID ({problem}), expecting ID in Hex", EXIT_BAD_ARGUMENTS) from None
     return {
         "key": b64(to_bytes(arguments[0])),

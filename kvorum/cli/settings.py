@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import click
 
 from kvorum.gateway import Gateway, Tls
+from kvorum.persistence import Persistence
 
 EXIT_ERROR, EXIT_BAD_CONNECTION, EXIT_INVALID_INPUT = 1, 2, 3
 EXIT_BAD_FEATURE, EXIT_INTERRUPTED, EXIT_BAD_ARGUMENTS = 4, 5, 128
@@ -40,6 +41,16 @@ class Settings:
             command_timeout=self.command_timeout,
             tls=self.tls,
         )
+
+    def persistence(self, try_seconds: float) -> Persistence:
+        """Asks all endpoints in turn, each for so long, or as long as a command may take."""
+        patience = min(self.command_timeout, try_seconds)
+
+        def open_gateway(endpoint: str) -> Gateway:
+            dial = min(self.dial_timeout, patience)
+            return Gateway([endpoint], dial_timeout=dial, command_timeout=patience, tls=self.tls)
+
+        return Persistence(self.endpoints, open_gateway)
 
     def with_endpoints(self, endpoints: tuple[str, ...]) -> Settings:
         return replace(self, endpoints=endpoints)

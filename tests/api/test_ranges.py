@@ -48,9 +48,10 @@ class FakeDriver:
 class Rig:
     def __init__(self) -> None:
         self.machine = StateMachine(Backend(MemoryStore()))
-        members = types.SimpleNamespace(is_learner=False)
+        members, leases = types.SimpleNamespace(is_learner=False), types.SimpleNamespace()
         hub, scrubber = Hub(self.machine), Scrubber(self.machine, self.fail)
-        self.service = Service(self.machine, FakeDriver(), hub, scrubber, members, Limits(128, 1 << 20))
+        limits = Limits(128, 1 << 20)
+        self.service = Service(self.machine, FakeDriver(), hub, scrubber, members, leases, limits)
         self.encoder = Encoder(1, 2)
         for index in range(KEYS):
             # All shapes: without a value, overwritten, created again.

@@ -8,6 +8,8 @@ from tests.differential.compare import Request, post
 
 RANGE, PUT, DELETE = "/v3/kv/range", "/v3/kv/put", "/v3/kv/deleterange"
 TXN, COMPACTION, HASHKV = "/v3/kv/txn", "/v3/kv/compaction", "/v3/maintenance/hashkv"
+GRANT, REVOKE, KEEPALIVE = "/v3/lease/grant", "/v3/lease/revoke", "/v3/lease/keepalive"
+TIMETOLIVE, LEASES = "/v3/lease/timetolive", "/v3/lease/leases"
 
 
 def b64(data: bytes) -> str:
@@ -52,6 +54,22 @@ def compactions(*revisions: int, **more: object) -> list[Request]:
 
 def hash_kvs(*revisions: int) -> list[Request]:
     return [post(HASHKV, {"revision": revision}) for revision in revisions]
+
+
+def grant(lease: int, ttl: int = 500) -> Request:
+    return post(GRANT, {"ID": lease, "TTL": ttl})
+
+
+def revoke(lease: int) -> Request:
+    return post(REVOKE, {"ID": lease})
+
+
+def keep_alive(*leases: int) -> Request:
+    return Request(KEEPALIVE, b"\n".join(b'{"ID":%d}' % lease for lease in leases))
+
+
+def time_to_live(*leases: int) -> list[Request]:
+    return [post(TIMETOLIVE, {"ID": lease, "keys": True}) for lease in leases]
 
 
 EMPTY_STORE = [
@@ -400,6 +418,202 @@ HTTP = [
     get(b"big", keys_only=True),
 ]
 
+# Short leases come last: they run out while others are asked for.
+LEASES_ALONE = [
+    post(LEASES, {}),
+    Request(LEASES, b""),
+    Request(LEASES, b"{"),
+    Request(LEASES, b"[]"),
+    grant(7),
+    grant(7),
+    grant(-9, 9_000_000_000),
+    grant(11, 9_000_000_001),
+    grant(7, 9_000_000_001),
+    grant(12, 9_223_372_036_854_775_807),
+    *(
+        Request(GRANT, b'{"TTL":500,"ID":%b}' % number)
+        for number in (
+            b'"13"',
+            b"14.0",
+            b"1.5",
+            b'"1.5"',
+            b'"0x10"',
+            b"9223372036854775807",
+            b"9223372036854775808",
+            b'"9223372036854775808"',
+            b'"-9223372036854775808"',
+            b'"-9223372036854775809"',
+            b'""',
+            b'" 15"',
+            b"true",
+            b"[]",
+            b"{}",
+            b"null",
+            b'"null"',
+        )
+    ),
+    *(
+        Request(GRANT, b'{"ID":20,"TTL":%b}' % number)
+        for number in (b'"x"', b"1.5", b"9223372036854775808", b'"-9223372036854775809"', b"true", b"[500]")
+    ),
+    Request(GRANT, b'{"TTL":"x","ID":"y"}'),
+    Request(GRANT, b'{"ID":21,"TTL":500,"unknown":[1]}'),
+    Request(GRANT, b'{"ID":22,"TTL":500}x'),
+    Request(GRANT, b"{"),
+    Request(GRANT, b"[]"),
+    post(GRANT, {"TTL": 500}),
+    post(GRANT, {"TTL": 500, "ID": 0}),
+    post(GRANT, {"TTL": 500, "id": 23}),
+    post(LEASES, {}),
+    post("/v3/kv/lease/leases", {}),
+    post("/v3beta/kv/lease/leases", {}),
+    *time_to_live(7, -9, 99, 0),
+    *(
+        Request(TIMETOLIVE, body)
+        for body in (
+            b"",
+            b"{}",
+            b'{"ID":"7"}',
+            b'{"ID":7,"keys":1}',
+            b'{"ID":7,"keys":"true"}',
+            b'{"ID":true}',
+            b'{"id":7}',
+            b"[]",
+            b"{",
+            b'{"ID":9223372036854775808}',
+        )
+    ),
+    post("/v3/kv/lease/timetolive", {"ID": 7}),
+    post("/v3beta/lease/timetolive", {"ID": 7}),
+    *(keep_alive(*leases) for leases in ((7,), (-9,), (99,), (0,), (7, 99, -9), (99, 7, 7))),
+    # What is broken comes second: README.md.
+    *(
+        Request(KEEPALIVE, body)
+        for body in (
+            b"",
+            b" ",
+            b"{}",
+            b"null",
+            b'{"ID":"7"}',
+            b'{"ID":null}',
+            b'{"id":7}',
+            b'{"ID":7}{"ID":99}',
+            b'{"ID":7} x',
+            b'{"ID":7}{"ID":"x"}{"ID":7}',
+            b'{"ID":7}[]',
+            b'{"ID":7}{',
+            b'{"ID":7},{"ID":7}',
+            b'{"ID":7,"a":{"b":[{}]}}{"ID":7,"a":"}"}',
+        )
+    ),
+    post("/v3beta/lease/keepalive", {"ID": 7}),
+    post("/v3/kv/lease/keepalive", {"ID": 7}),
+    post("/v3/kv/lease/grant", {"ID": 24}),
+    *(
+        Request(path, b"{}", method)
+        for path in (GRANT, KEEPALIVE, "/v3/kv/lease/revoke")
+        for method in ("GET", "PUT", "DELETE", "OPTIONS")
+    ),
+    revoke(7),
+    revoke(7),
+    revoke(0),
+    *(Request(REVOKE, body) for body in (b"", b"{", b'{"ID":"x"}', b'{"ID":1.5}', b'{"id":-9}')),
+    post("/v3/kv/lease/revoke", {"ID": 13}),
+    post("/v3beta/kv/lease/revoke", {"ID": "-9223372036854775808"}),
+    *time_to_live(7),
+    keep_alive(7),
+    grant(7, 400),
+    *time_to_live(7),
+    post(LEASES, {}),
+    *(grant(100 + ttl, ttl) for ttl in (3, 2, 1, 0, -1)),
+    Request(GRANT, b'{"ID":"120"}'),
+    Request(GRANT, b""),
+]
+
+LEASED = [
+    put(b"a", b"1", lease=1),
+    *(grant(lease) for lease in (1, 2, -3)),
+    put(b"a", b"1", lease=1),
+    post(PUT, {"key": b64(b"b"), "value": b64(b"1"), "lease": "1"}),
+    put(b"c", b"1", lease=-3, prev_kv=True),
+    put(b"d", b"1"),
+    *time_to_live(1, 2, -3),
+    get(b"\0", b"\0"),
+    get(b"a", keys_only=True),
+    # Another lease, the same, none; and what keeps it.
+    put(b"a", b"2", lease=2, prev_kv=True),
+    put(b"a", b"3", lease=2, prev_kv=True),
+    put(b"a", b"4", ignore_lease=True, prev_kv=True),
+    post(PUT, {"key": b64(b"a"), "ignoreLease": True, "value": b64(b"5")}),
+    post(PUT, {"key": b64(b"a"), "ignore_lease": True, "ignore_value": True}),
+    post(PUT, {"key": b64(b"a"), "ignore_value": True, "lease": 1}),
+    post(PUT, {"key": b64(b"b"), "ignore_value": True}),
+    put(b"d", b"2", ignore_lease=True),
+    put(b"e", b"1", ignore_lease=True),
+    put(b"a", b"5", ignore_lease=True, lease=1),
+    put(b"a", b"5", lease=99),
+    put(b"a", b"5", lease=-1),
+    put(b"a", b"5", lease="9223372036854775807"),
+    get(b"\0", b"\0"),
+    *time_to_live(1, 2, -3),
+    put(b"b", b"2", lease=2),
+    delete(b"b", prev_kv=True),
+    put(b"b", b"3"),
+    *time_to_live(2),
+    # In transactions: all or nothing, and only the branch that is taken.
+    txn([], [op_put(b"f", b"1", lease=1), op_put(b"g", b"1", lease=2), op_put(b"h", b"1")]),
+    txn([], [op_put(b"f", b"2", lease=99)]),
+    txn([], [op_put(b"h", b"2"), op_put(b"f", b"2", lease=99)]),
+    txn([], [op_put(b"h", b"2")], [op_put(b"f", b"2", lease=99)]),
+    txn([{"key": b64(b"h"), "version": 9}], [op_put(b"f", b"2", lease=99)], [op_get(b"h")]),
+    txn([], [op_put(b"h", b"3"), op_txn([], [op_put(b"f", b"2", lease=99)])]),
+    txn([], [op_txn([], [op_put(b"h", b"4", lease=-3)], [op_put(b"f", b"2", lease=99)])]),
+    txn([], [{"request_put": {"key": b64(b"f"), "value": b64(b"3"), "ignore_lease": True, "prev_kv": True}}]),
+    txn([], [{"request_put": {"key": b64(b"none"), "ignore_lease": True}}]),
+    txn([], [op_put(b"f", b"4", lease=1, ignore_lease=True)]),
+    txn([], [op_delete(b"g"), op_get(b"g")]),
+    *time_to_live(1, 2, -3),
+    *(
+        txn([{"key": b64(key), "target": "LEASE", "result": result, "lease": lease, **end}], [op_get(key)])
+        for key, end in (
+            (b"a", {}),
+            (b"b", {}),
+            (b"c", {}),
+            (b"missing", {}),
+            (b"a", {"range_end": b64(b"c")}),
+            (b"e", {"range_end": b64(b"f")}),
+        )
+        for result in ("EQUAL", "NOT_EQUAL", "GREATER", "LESS")
+        for lease in (0, 1, -3)
+    ),
+    txn([{"key": b64(b"a"), "target": "LEASE"}], [op_get(b"a")]),
+    txn([{"key": b64(b"a"), "target": 4, "lease": "1"}], [op_get(b"a")]),
+    *hash_kvs(0),
+    # All keys of a lease go in one revision, those of another stay.
+    revoke(1),
+    get(b"\0", b"\0"),
+    *time_to_live(1, 2, -3),
+    put(b"a", b"6", lease=1),
+    revoke(2),
+    revoke(-3),
+    revoke(-3),
+    get(b"\0", b"\0"),
+    *(get(b"\0", b"\0", revision=revision) for revision in range(2, 25, 3)),
+    *hash_kvs(0, *range(2, 25, 3)),
+    # A lease of the same id begins without keys.
+    grant(1),
+    *time_to_live(1),
+    put(b"long" * 600, b"1", lease=1),
+    put(b"long" * 600 + b"x", b"1", lease=1),
+    *time_to_live(1),
+    delete(b"long" * 600),
+    *time_to_live(1),
+    *compactions(10, physical=True),
+    revoke(1),
+    get(b"\0", b"\0"),
+    *hash_kvs(0),
+]
+
 SEQUENCES = {
     "empty store": EMPTY_STORE,
     "reads": READS,
@@ -409,4 +623,6 @@ SEQUENCES = {
     "bad JSON": BAD_JSON,
     "bad transactions": BAD_TXNS,
     "HTTP": HTTP,
+    "leases": LEASES_ALONE,
+    "leased keys": LEASED,
 }

@@ -1,6 +1,6 @@
 """Sequences of requests made by Hypothesis get etcd's answers, and leave etcd's hash.
 
-Both servers live through all examples. Each example begins with an empty key space, and
+Both servers live through all examples. Each example begins with an empty key space and no leases, and
 speaks of revisions relative to where it begins, so it fails the same way when it is run again.
 """
 
@@ -54,7 +54,10 @@ def reads(draw: st.DrawFn) -> tuple:
     return ("range", draw(KEYS), draw(ENDS), draw(RELATIVE), draw(READ_OPTIONS), draw(BOUNDS))
 
 
-puts = st.tuples(st.just("put"), KEYS, VALUES, FLAGS, st.booleans())
+LEASES = st.integers(1, 3)
+# Mostly none, so that not everything fails where there is no such lease.
+PUT_LEASES = st.one_of(st.just(0), st.just(0), LEASES, st.just("ignored"))
+puts = st.tuples(st.just("put"), KEYS, VALUES, FLAGS, PUT_LEASES, st.booleans())
 deletes = st.tuples(st.just("delete"), KEYS, ENDS, FLAGS)
 compares = st.tuples(KEYS, ENDS, st.integers(0, 3), st.integers(0, 4), st.integers(-3, 12), VALUES)
 txns = st.deferred(
@@ -69,7 +72,14 @@ operations = st.one_of(reads(), puts, deletes, puts, txns)
 # Always physical: where no key lives any more, etcd's HashKV takes in whatever its compaction has not
 # removed yet, and a compaction that is not waited for is a matter of time.
 compactions = st.tuples(st.just("compact"), st.integers(-1, 12), st.just(True))
-requests = st.one_of(reads(), puts, puts, deletes, txns, txns, compactions)
+leases = st.one_of(
+    st.tuples(st.just("grant"), LEASES),
+    st.tuples(st.just("grant"), LEASES),
+    st.tuples(st.just("revoke"), LEASES),
+    st.tuples(st.just("keep alive"), LEASES),
+    st.tuples(st.just("time to live"), LEASES),
+)
+requests = st.one_of(reads(), puts, puts, deletes, txns, txns, compactions, leases, leases)
 
 
 def operation(what: tuple, base: int) -> dict:
@@ -78,9 +88,10 @@ def operation(what: tuple, base: int) -> dict:
         case ("range", key, end, revision, options, bounds):
             bounds = {name: max(base + value, 0) for name, value in bounds.items()}
             return corpus.op_get(key, end, revision=near(base, revision), **options, **bounds)
-        case ("put", key, value, flags, ignore_value):
+        case ("put", key, value, flags, lease, ignore_value):
+            leased = {"ignore_lease": True} if lease == "ignored" else {"lease": lease}
             ignored = {"ignore_value": True} if ignore_value else {}
-            return corpus.op_put(key, b"" if ignore_value else value, **flags, **ignored)
+            return corpus.op_put(key, b"" if ignore_value else value, **flags, **leased, **ignored)
         case ("delete", key, end, flags):
             return corpus.op_delete(key, end, **flags)
         case ("txn", compared, success, failure):
@@ -105,10 +116,10 @@ def compare(what: tuple, base: int) -> dict:
 
 
 def is_risky(what: tuple) -> bool:
-    """Whether real etcd may crash on it: a deletion from a key on, and a put that keeps the value
+    """Whether real etcd may crash on it: a deletion from a key on, and a put that keeps the value or lease
     of what it deletes (README.md)."""
     text = str(what)
-    return "'delete'" in text and "True)" in text
+    return "'delete'" in text and ("True)" in text or "'ignored'" in text)
 
 
 PATHS = {
@@ -120,8 +131,17 @@ PATHS = {
 
 
 def request(what: tuple, base: int) -> Request:
-    if what[0] == "compact":
-        return post(corpus.COMPACTION, {"revision": base + what[1], "physical": what[2]})
+    match what:
+        case ("compact", revision, physical):
+            return post(corpus.COMPACTION, {"revision": base + revision, "physical": physical})
+        case ("grant", lease):
+            return corpus.grant(lease)
+        case ("revoke", lease):
+            return corpus.revoke(lease)
+        case ("keep alive", lease):
+            return corpus.keep_alive(lease)
+        case ("time to live", lease):
+            return corpus.time_to_live(lease)[0]
     [(name, message)] = operation(what, base).items()
     return post(PATHS[name], message)
 
@@ -130,10 +150,14 @@ def request(what: tuple, base: int) -> Request:
 @given(st.lists(requests.filter(lambda what: what[0] != "txn" or not is_risky(what)), max_size=14))
 def test_sequences_get_etcds_answers(etcd: Server, kvorum: Server, whats: list[tuple]) -> None:
     """Every answer is etcd's, and so is the hash of all history at the end."""
+    for lease in (1, 2, 3):
+        assert_same(etcd, kvorum, corpus.revoke(lease))
     assert_same(etcd, kvorum, corpus.delete(b"\0", b"\0"))
     answer = ask(etcd, corpus.put(b"a"))
     assert ask(kvorum, corpus.put(b"a")).status == answer.status
     base = int(json.loads(answer.body)["header"]["revision"])
     for what in whats:
         assert_same(etcd, kvorum, request(what, base))
+    for request_ in corpus.time_to_live(1, 2, 3):
+        assert_same(etcd, kvorum, request_)
     assert_same(etcd, kvorum, post(corpus.HASHKV, {"revision": 0}))

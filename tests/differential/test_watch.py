@@ -10,7 +10,7 @@ import pytest
 
 from tests.common.servers import Server
 from tests.differential import corpus
-from tests.differential.compare import ask
+from tests.differential.compare import Request, ask
 from tests.differential.corpus import b64
 
 
@@ -124,6 +124,35 @@ def compacted(server: Server, ahead: int) -> list:
     return seen
 
 
+LEASED = [
+    corpus.put(b"a", b"1", lease=5),
+    corpus.put(b"c", b"1", lease=5),
+    corpus.put(b"b", b"1", lease=5),
+    corpus.put(b"d", b"1", lease=6),
+    corpus.put(b"a", b"2", lease=6),
+]
+
+
+def leased(ttl: int, *last: Request) -> Scenario:
+    """Keys come with leases, of which the first ends."""
+
+    def play(server: Server, ahead: int) -> list:
+        for lease in (5, 6):
+            ask(server, corpus.revoke(lease))
+        stream = Stream(server, create(b"\0", prev_kv=True, **ALL))
+        seen: list = stream.frames(1)
+        for request in (corpus.grant(5, ttl), corpus.grant(6), *LEASED, *last):
+            assert ask(server, request).status == 200
+        # Five puts, and the two keys that the lease still has, in one frame.
+        seen += stream.frames(6)
+        seen.append(json.loads(ask(server, corpus.keep_alive(5)).body)["result"].get("TTL"))
+        seen.append(stream.is_silent())
+        stream.close()
+        return seen
+
+    return play
+
+
 ALL = {"range_end": b64(b"\0")}
 SCENARIOS: dict[str, Scenario] = {
     "one key from the past": past(create(b"a", start_revision=2), frames=2),
@@ -158,6 +187,8 @@ SCENARIOS: dict[str, Scenario] = {
     "from a revision to come": live(create(b"\0", start_revision=6, **ALL), created=1, frames=2),
     "from the next revision": live(create(b"a", start_revision=2), created=1, frames=5),
     "compacted": compacted,
+    "a lease is revoked": leased(500, corpus.revoke(5)),
+    "a lease runs out": leased(2),
 }
 
 

@@ -139,3 +139,56 @@ def test_status_and_members(client: Etcd3Client) -> None:
     assert client.status()["version"].count(".") == 2
     [member] = client.members()
     assert member["name"] == "default"
+
+
+def test_lease(client: Etcd3Client, key: str) -> None:
+    """A lease has keys, is refreshed, and takes its keys with it when it is revoked."""
+    lease = client.lease(ttl=60)
+    assert 50 < lease.ttl() <= 60
+    assert lease.keys() == []
+    client.put(f"{key}/a", "1", lease=lease)
+    client.put(f"{key}/b", "1", lease=lease)
+    assert sorted(lease.keys()) == [f"{key}/a".encode(), f"{key}/b".encode()]
+    assert lease.refresh() == 60
+    events, cancel = client.watch_prefix(f"{key}/")
+    collected, thread = in_background(events, 2)
+    assert lease.revoke()
+    thread.join(timeout=10)
+    cancel()
+    assert [event["type"] for event in collected] == ["DELETE", "DELETE"]
+    assert len({event["kv"]["mod_revision"] for event in collected}) == 1
+    assert client.get_prefix(f"{key}/") == []
+    assert lease.ttl() == -1
+    assert lease.refresh() == -1
+
+
+def test_a_lease_ends_by_itself(client: Etcd3Client, key: str) -> None:
+    """Not renewed, it takes its keys with it, but not before its time."""
+    begun = time.monotonic()
+    lease = client.lease(ttl=2)
+    client.put(key, "1", lease=lease)
+    events, cancel = client.watch(key)
+    collected, thread = in_background(events, 1)
+    thread.join(timeout=15)
+    cancel()
+    assert [event["type"] for event in collected] == ["DELETE"]
+    assert time.monotonic() - begun >= 2
+    assert lease.ttl() == -1
+
+
+def test_lock(client: Etcd3Client, key: str) -> None:
+    """One has it; another one only after it was released, or its lease ended."""
+    one, other = client.lock(key, ttl=60), client.lock(key, ttl=60)
+    assert one.acquire()
+    assert not other.acquire()
+    assert one.is_acquired()
+    assert not other.is_acquired()
+    assert not other.release()
+    assert one.refresh() == 60
+    assert one.release()
+    assert other.acquire()
+    assert other.lease.revoke()
+    assert not other.is_acquired()
+    with client.lock(key, ttl=60) as third:
+        assert third.is_acquired()
+    assert not third.is_acquired()

@@ -1,9 +1,12 @@
-"""The store as simple as can be: for each key, a list of what happened to it. Slow and obvious."""
+"""The store as simple as can be: for each key, a list of what happened to it. Slow and obvious.
+
+What is attached to a lease is what now names it: nothing else remembers.
+"""
 
 from __future__ import annotations
 
 from kvstate.commands import Range
-from kvstate.types import Event, EventType, KeyValue
+from kvstate.types import Event, EventType, KeyValue, Lease
 
 
 class Model:
@@ -12,6 +15,7 @@ class Model:
         self.compact_revision = -1
         self.history: dict[bytes, list[tuple[int, KeyValue | None]]] = {}
         self.events: dict[int, list[Event]] = {}
+        self.leases: dict[int, Lease] = {}
 
     def at(self, key: bytes, revision: int) -> KeyValue | None:
         """The key's value at a revision."""
@@ -32,12 +36,11 @@ class Model:
         """What follows belongs to the next revision."""
         self.changed = False
 
-    def put(self, key: bytes, value: bytes) -> None:
+    def put(self, key: bytes, value: bytes, lease: int = 0) -> None:
         main = self.revision + 1
         old = self._now(key)
-        kv = KeyValue(
-            key, old.create_revision if old else main, main, (old.version if old else 0) + 1, value, 0
-        )
+        create, version = (old.create_revision, old.version) if old else (main, 0)
+        kv = KeyValue(key, create, main, version + 1, value, lease)
         self._add(key, kv, Event(EventType.PUT, kv))
 
     def delete(self, key: bytes, end: bytes) -> int:
@@ -45,6 +48,14 @@ class Model:
         for name in doomed:
             self._add(name, None, Event(EventType.DELETE, KeyValue(name, 0, self.revision + 1, 0, b"", 0)))
         return len(doomed)
+
+    def lease_keys(self, lease: int) -> list[bytes]:
+        return [kv.key for kv in self.live(b"\0", b"\0", self.revision) if kv.lease == lease]
+
+    def revoke(self, lease: int) -> None:
+        for key in self.lease_keys(lease):
+            self.delete(key, b"")
+        del self.leases[lease]
 
     def commit(self) -> None:
         if self.changed:

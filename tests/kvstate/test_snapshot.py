@@ -215,8 +215,8 @@ def test_the_map_fits_the_address_space(tmp_path: Path) -> None:
     """Where a process may not have so many addresses it gets a smaller map, and works."""
     script = (
         "import resource; resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))\n"
-        "from pathlib import Path; from kvstate.lmdb_store import LmdbStore\n"
-        f"store = LmdbStore(Path({str(tmp_path)!r})); store.write([{{b'k': b'v'}}, {{}}, {{}}, {{}}])\n"
+        "from pathlib import Path; from kvstate.lmdb_store import LmdbStore, Table\n"
+        f"store = LmdbStore(Path({str(tmp_path)!r})); store.write([{{b'k': b'v'}} for _ in Table])\n"
     )
     assert resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY
     subprocess.run([sys.executable, "-c", script], check=True, env={"PYTHONPATH": os.getcwd()})

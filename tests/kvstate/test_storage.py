@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvstate.backend import Backend, MemoryStore, Table
+from kvstate.backend import Backend, MemoryStore, Memtable, Table
 from kvstate.codec import VERSION, decode, encode
-from kvstate.commands import Compact, Compare, DeleteRange, Put, Range, SortOrder, Txn
+from kvstate.commands import (
+    Compact,
+    Compare,
+    DeleteRange,
+    LeaseCheckpoint,
+    LeaseGrant,
+    LeaseRevoke,
+    Put,
+    Range,
+    SortOrder,
+    Txn,
+)
 from kvstate.errors import DuplicateKey, EmptyKey, KeyNotFound, RequestError, StateFault, TooManyOps
 from kvstate.lmdb_store import LmdbStore
 from kvstate.machine import StateMachine
@@ -62,6 +74,16 @@ def test_a_backend_is_a_sorted_dictionary(tmp_path_factory, batches, bounds) -> 
             assert list(backend.scan(Table.KEYS, low, high)) == inside
             assert list(backend.scan(Table.KEYS, low, high, reverse=True)) == inside[::-1]
     backend.close()
+
+
+@given(st.lists(st.integers(0, 40), max_size=6), st.randoms(use_true_random=False))
+def test_a_memtable_is_in_order_after_any_number_of_writes(batches: list[int], random: Random) -> None:
+    """Whether a scan finds few new keys, which it puts in their places, or many, which it sorts in."""
+    memtable = Memtable()
+    for count in batches:
+        for _ in range(count):
+            memtable.data[random.randbytes(1)] = random.choice([b"", None])
+        assert list(memtable.scan(b"", None, reverse=False)) == sorted(memtable.data.items())
 
 
 def test_removed_long_keys_leave_nothing(tmp_path: Path) -> None:
@@ -124,6 +146,10 @@ COMMANDS = [
         (Put(b"a"), Txn((), (Range(b"a", limit=3),), ())),
         (DeleteRange(b"x"),),
     ),
+    LeaseGrant(-(1 << 63), 9_000_000_000),
+    LeaseRevoke((1 << 63) - 1, 7),
+    LeaseCheckpoint(((1, 300), (-2, 0)), 8),
+    LeaseCheckpoint(),
 ]
 
 
@@ -137,6 +163,19 @@ def test_golden_bytes() -> None:
     """The encoding of commands does not change by accident: it stands in every log."""
     data = encode(Put(b"k", b"v", 5, True, False, True), user="u", wall_clock_ms=9)
     assert data.hex() == "9401a1750997" + "01c4016b" + "c40176" + "05c3c2c3"
+
+
+@pytest.mark.parametrize(
+    ("command", "golden"),
+    [
+        (LeaseGrant(-2, 60), "93" + "06fe3c"),
+        (LeaseRevoke(1 << 62, 3), "93" + "07cf400000000000000003"),
+        (LeaseCheckpoint(((5, 300),), 9), "93" + "08" + "91" + "9205cd012c" + "09"),
+    ],
+)
+def test_golden_bytes_of_leases(command, golden: str) -> None:
+    """Nor does that of what is asked of leases."""
+    assert encode(command, user="u", wall_clock_ms=9).hex() == "9401a17509" + golden
 
 
 @pytest.mark.parametrize(

@@ -312,7 +312,7 @@ async def test_a_call_to_nobody_did_nothing() -> None:
 
 async def test_a_call_without_an_answer_is_not_made_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """The peer may have acted: its other address is not asked, and nobody says that nothing was done."""
-    monkeypatch.setattr(raft.transport, "CALL_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(raft.transport, "CALL_TIMEOUT_SECONDS", 0.5)
     async with answering(echo) as two, answering(echo) as other, one_node() as node:
         two.gate.clear()
         node.transport.set_peers({2: (two.url, other.url)})

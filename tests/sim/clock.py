@@ -1,4 +1,4 @@
-"""Virtual time: one queue of events for the whole run, and an event loop per node on top of it.
+"""Virtual time: one queue of events for the whole run, and a clock and an event loop per node on top of it.
 
 Nothing here waits. ``Queue.run_one`` takes the next event and makes its time the present. The
 order of events is total and depends on nothing but what was put in, so a run can be repeated.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -94,16 +95,46 @@ class Queue:
         return node
 
 
+class LocalClock:
+    """A monotonic clock that may go wrong: it runs at some ``rate`` (0: it stands) and jumps ahead. What
+    it showed at any moment of the past can be looked up."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self.rate = 1.0
+        self._virtual, self._local = queue.now, queue.now  # when the rate changed last
+        self._past = [(queue.now, queue.now, 1.0)]  # (virtual time, local time, rate) from then on
+
+    def now(self) -> float:
+        return self._local + (self._queue.now - self._virtual) * self.rate
+
+    def at(self, virtual: float) -> float:
+        """What it showed then, before any jump at that moment."""
+        place = bisect_left(self._past, virtual, key=lambda piece: piece[0])
+        since, local, rate = self._past[max(0, place - 1)]
+        return local + (virtual - since) * rate
+
+    def set_rate(self, rate: float) -> None:
+        self._go_on(self.now(), rate)
+
+    def jump(self, seconds: float) -> None:
+        self._go_on(self.now() + seconds, self.rate)
+
+    def _go_on(self, local: float, rate: float) -> None:
+        self._virtual, self._local, self.rate = self._queue.now, local, rate
+        self._past.append((self._virtual, local, rate))
+
+
 class SimLoop(asyncio.AbstractEventLoop):
     """What the product's code takes for its event loop: futures, tasks, callbacks and timers, by the
-    clock of its node, which may go wrong (``rate``; 0 is a clock that stands)."""
+    clock of its node."""
 
     def __init__(self, queue: Queue, node: Node) -> None:
         self._queue = queue
         self._node = node
 
     def time(self) -> float:
-        return self._node.local_time()
+        return self._node.clock.now()
 
     def call_soon(self, callback: Any, *args: Any, context: Any = None) -> Any:
         return self._queue.soon(self._node, callback, *args)
@@ -111,7 +142,7 @@ class SimLoop(asyncio.AbstractEventLoop):
     call_soon_threadsafe = call_soon
 
     def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> Any:
-        rate = self._node.clock_rate or 1.0
+        rate = self._node.clock.rate or 1.0
         return self._queue.later(max(delay, 0.0) / rate, self._node, callback, *args, is_timer=True)
 
     def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> Any:
@@ -121,7 +152,9 @@ class SimLoop(asyncio.AbstractEventLoop):
         return asyncio.Future(loop=self)
 
     def create_task(self, coro: Any, *, name: str | None = None, context: Any = None) -> asyncio.Task[Any]:
-        return asyncio.Task(coro, loop=self, name=name or "sim")
+        task = asyncio.Task(coro, loop=self, name=name or "sim")
+        self._node.started(task)
+        return task
 
     def get_debug(self) -> bool:
         return False

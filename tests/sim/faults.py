@@ -42,6 +42,8 @@ KINDS = (
     "member",
     "transfer",
     "rumour",
+    "clock_jump",
+    "doze",
 )
 
 
@@ -83,7 +85,7 @@ class Nemesis:
             node.disk.crash_at = node.disk.fail_at = None
             node.crash_at_send = node.crash_in_install = 0
             node.slowness = 1.0
-            if node.clock_rate != 1.0:
+            if node.clock.rate != 1.0:
                 node.set_clock_rate(1.0)
             if node.paused:
                 node.pause(False)
@@ -234,10 +236,25 @@ class Nemesis:
             node.pause(True)
             self._after(rng.uniform(0.05, 4), lambda: node.pause(False) if node.paused else None)
 
+    def _doze(self, rng: random.Random) -> None:
+        """The leader is paused until another is elected, and leases have run out by its own clock that the
+        other one keeps."""
+        leader = self._leader()
+        if leader is not None and leader.up and not leader.paused:
+            options = self._sim.options
+            leader.pause(True)
+            seconds = rng.uniform(1.0, 2.0) * (options.election_ticks * options.tick_interval + 1.0)
+            self._after(seconds, lambda: leader.pause(False) if leader.paused else None)
+
     def _clock(self, rng: random.Random) -> None:
         node = self._pick(rng)
         node.set_clock_rate(rng.choice([0.0, 0.0, 0.25, 0.5, 2.0, 5.0]))
         self._after(rng.uniform(0.2, 4), lambda: node.set_clock_rate(1.0))
+
+    def _clock_jump(self, rng: random.Random) -> None:
+        node = self._pick(rng)
+        node.jump_clock(rng.choice([0.3, 1.0, 3.0, 60.0]))
+        node.wall_clock_at_start += rng.choice([-3600.0, -1.0, 1.0, 3600.0])
 
     def _disk_fails(self, rng: random.Random) -> None:
         node = self._pick(rng)

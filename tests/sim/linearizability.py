@@ -17,7 +17,8 @@ What is proved, and with it strict serializability:
   3. No write is placed at a revision that someone had been told of before it was invoked, and no read
      sees less than anyone had been told before it was invoked (serializable reads may).
   4. The state's refusals are deserved at some state between invocation and answer.
-  5. Watches (``watches``).
+  5. Watches (``watches``); leases (``lease_judge``), whose ends make revisions that are nobody's write; and
+     locks and elections (``line_judge``).
 
 Where the evidence leaves a choice we choose for the store. What is not judged: the lag of serializable
 reads, whether a compacted revision *had* to be refused, refusals that depend on the request alone,
@@ -42,8 +43,10 @@ from kvstate.commands import (
 )
 from kvstate.errors import Compacted, FutureRevision, KeyNotFound, LeaseNotFound, RequestError
 from kvstate.types import Event, EventType
-from tests.sim.history import History, Operation, Outcome, WatchLog
-from tests.sim.model import BadHistory, Events, Model, Timeline, execute, operations, tell
+from tests.sim.history import History, LeaseLife, OfLeases, OfLines, Operation, Outcome, WatchLog
+from tests.sim.lease_judge import LeaseJudge, check_end, was_there_throughout
+from tests.sim.line_judge import LineJudge
+from tests.sim.model import BadHistory, Events, Model, Timeline, describe, execute, operations, tell
 from tests.sim.watches import Changes, check_watch, describe_watch
 
 __all__ = ["BadHistory", "check"]
@@ -54,21 +57,51 @@ _STATES_MAX = 200
 
 def check(history: History) -> None:
     """Raises BadHistory if these clients cannot have talked to a strictly serializable store."""
-    _check_numbering(history.events)
+    check_numbering(history.events)
     _check_reach(history, 1 + len(history.events))
     judge = _Judge(history)
     judge.explain_revisions()
     for op in history.operations:
+        if isinstance(op.request, OfLeases | OfLines):
+            continue
         if op.outcome is Outcome.OK:
             judge.check_answer(op)
         elif op.outcome is Outcome.ERROR:
             judge.check_error(op)
+    if history.elsewhere is None:
+        _check_leases(history, judge)
+        _check_lines(history, judge)
     changes = Changes(judge.model)
     for log in history.watches:
         check_watch(log, judge.model, changes, judge.compactions)
 
 
-def _check_numbering(events: Events) -> None:
+def _check_leases(history: History, judge: _Judge) -> None:
+    leases = LeaseJudge(history.operations, judge.model)
+    for op in history.operations:
+        if isinstance(op.request, OfLeases):
+            if op.outcome is Outcome.OK:
+                leases.check_answer(op, judge.states_met(op))
+            elif op.outcome is Outcome.ERROR:
+                leases.check_error(op)
+    leases.explain_lives()
+
+
+def _check_lines(history: History, judge: _Judge) -> None:
+    lines = LineJudge(judge.model)
+    for op in history.operations:
+        if isinstance(op.request, OfLines):
+            if op.outcome is Outcome.OK:
+                lines.check_answer(op, judge.states_met(op))
+            elif op.outcome is Outcome.ERROR:
+                lines.check_error(op, judge.states_met(op))
+        elif op.outcome is Outcome.OK:
+            lines.check_fenced(op)
+    for observation in history.observations:
+        lines.check_observation(observation)
+
+
+def check_numbering(events: Events) -> None:
     for expected, revision in enumerate(sorted(events), start=2):
         if revision != expected:
             raise BadHistory(f"a hole in the revisions: where {expected} should stand is {revision}")
@@ -79,7 +112,8 @@ def _check_numbering(events: Events) -> None:
 def _check_reach(history: History, top: int) -> None:
     """Nobody was told of a revision that the store never had."""
     for op in history.operations:
-        if op.outcome is Outcome.OK and not 1 <= op.revision <= top:
+        lowest = 0 if isinstance(op.request, OfLeases) else 1
+        if op.outcome is Outcome.OK and not lowest <= op.revision <= top:
             what = "lost write: " if _claims_change(op) else "read of what never was: "
             raise BadHistory(f"{what}{describe(op)}, but the store ends at revision {top}")
     for log in history.watches:
@@ -95,7 +129,9 @@ class _Judge:
     """The evidence of one history, in forms that can be looked up."""
 
     def __init__(self, history: History) -> None:
-        self.model = Model(history.events)
+        self.model = Model(history.events, history.leases)
+        self._elsewhere = history.elsewhere
+        self._ends = _ends(history) if history.elsewhere is None else {}
         self._operations = history.operations
         self._told = _told(history)
         # Compactions that may have happened, by invocation, and those that had, by answer.
@@ -134,8 +170,13 @@ class _Judge:
         writers: dict[bytes, Operation] = {}
         for op in self._operations:
             for one in operations(op.request):
-                if isinstance(one, Put) and not one.ignore_value:
-                    other = writers.setdefault(one.value, op)
+                if not isinstance(one, Put) or not one.value:
+                    continue
+                other = writers.setdefault(one.value, op)
+                if other.outcome is Outcome.OK:
+                    # Its revision is known by its answer. (Campaigns put their value in two steps.)
+                    writers[one.value] = op
+                else:
                     assert other is op, (
                         f"the workload must write unique values: {one.value!r} is written twice"
                     )
@@ -154,7 +195,7 @@ class _Judge:
             if op.outcome is Outcome.UNKNOWN
             and id(op) not in seen
             and any(
-                isinstance(one, DeleteRange) or (isinstance(one, Put) and one.ignore_value)
+                isinstance(one, DeleteRange) or (isinstance(one, Put) and not one.value)
                 for one in operations(op.request)
             )
         ]
@@ -163,8 +204,18 @@ class _Judge:
 
     def explain_revisions(self) -> None:
         latest = 0
+        if self._elsewhere is None:
+            self._check_ends()
         for revision in range(2, self.model.top + 1):
-            op = self._claims.get(revision) or self._recognise(revision)
+            if revision in self._ends:
+                self._explain_end(revision)
+                self._needed.append(latest)
+                continue
+            op = self._claims.get(revision)
+            if op is None and self._elsewhere is not None and revision in self._elsewhere:
+                self._needed.append(latest)
+                continue
+            op = op or self._recognise(revision)
             if op is None:
                 # Who it was is not certain, so nothing follows about when it was needed.
                 self._explain_nameless(revision)
@@ -173,6 +224,19 @@ class _Judge:
                 self._check_effect(op, revision)
                 latest = max(latest, op.invoked)
             self._needed.append(latest)
+
+    def _check_ends(self) -> None:
+        for life in self.model.leases.values():
+            if life.ended is not None:
+                check_end(life, self.model)
+
+    def _explain_end(self, revision: int) -> None:
+        op = self._claims.get(revision)
+        if op is not None:
+            life = self._ends[revision]
+            raise BadHistory(
+                f"revision {revision} was acknowledged to {describe(op)}, but is the end of {life}"
+            )
 
     def _recognise(self, revision: int) -> Operation | None:
         """The unknown write that has a value of this revision. None if no value here is new: then
@@ -189,7 +253,7 @@ class _Judge:
         return op
 
     def _is_fresh(self, event: Event, revision: int) -> bool:
-        if event.type != EventType.PUT:
+        if event.type != EventType.PUT or not event.kv.value:
             return False
         old = self.model.at(event.kv.key, revision - 1)
         return old is None or old.value != event.kv.value
@@ -293,7 +357,7 @@ class _Judge:
         return False
 
     def _would_make(self, op: Operation, revision: int) -> bool:
-        if isinstance(op.request, Compact | Range):
+        if isinstance(op.request, Compact | Range | OfLeases | OfLines):
             return False
         try:
             _, events = execute(self.model, op.request, revision - 1)
@@ -357,6 +421,10 @@ class _Judge:
             case Compacted(compact_revision=said):
                 known = said <= 0 or self.compactions.has(said, _end(op))
                 deserved = known and self._deserves_compacted(op, asked)
+            case LeaseNotFound() if leases := _leases_asked_for(asked):
+                # Between two revisions leases come and go: here the times tell more than the states.
+                met_all = all(was_there_throughout(self.model.leases, lease, op) for lease in leases)
+                deserved = None in asked or not met_all
             case KeyNotFound() | FutureRevision() | LeaseNotFound():
                 # An operation with no member set is refused whatever the state.
                 deserved = None in asked or self._deserves_error(op)
@@ -377,19 +445,33 @@ class _Judge:
 
     def _deserves_error(self, op: Operation) -> bool:
         """Whether any state that the request may have met refuses it like this."""
-        first = 1 if _may_be_stale(op.request) else self._told.before(op.invoked)
-        last = 1 + bisect_left(self._needed, _end(op))
+        states = self.states_met(op)
         if isinstance(op.request, Compact):
-            return isinstance(op.error, FutureRevision) and op.request.revision > first
-        if last - first > _STATES_MAX:
+            return isinstance(op.error, FutureRevision) and op.request.revision > states[0]
+        if len(states) > _STATES_MAX:
             return True
-        for base in range(first, last + 1):
+        for base in states:
             try:
                 execute(self.model, op.request, base)
             except RequestError as error:
                 if type(error) is type(op.error):
                     return True
         return False
+
+    def states_met(self, op: Operation) -> range:
+        """The revisions that the store may have had while the request was under way."""
+        first = 1 if _may_be_stale(op.request) else self._told.before(op.invoked)
+        return range(first, 2 + bisect_left(self._needed, _end(op)))
+
+
+def _ends(history: History) -> dict[int, LeaseLife]:
+    """The revisions that are the end of a lease."""
+    lives = (life for life in history.leases.values() if life.ended is not None and life.made_revision)
+    return {life.ended.revision: life for life in lives if life.ended is not None}
+
+
+def _leases_asked_for(asked: list[Any]) -> list[int]:
+    return [one.lease for one in asked if isinstance(one, Put) and one.lease]
 
 
 def _told(history: History) -> Timeline:
@@ -474,16 +556,3 @@ def _txn_difference(expected: TxnResponse, answered: TxnResponse) -> str:
         if _differ(right[1], wrong[1]):
             return f"operation {index}: {difference(right[1], wrong[1])}"
     return "nothing"
-
-
-def describe(op: Operation) -> str:
-    """Client, node, time, request and answer."""
-    match op.outcome:
-        case Outcome.OK:
-            answer = f"ok @{op.revision} {tell(op.response)}"
-        case Outcome.ERROR:
-            answer = f"error {type(op.error).__name__}"
-        case outcome:
-            answer = outcome.value
-    end = "" if op.returned is None else op.returned
-    return f"«client {op.client} via node {op.node} [{op.invoked}..{end}] {tell(op.request)} → {answer}»"

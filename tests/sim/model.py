@@ -8,8 +8,9 @@ with the history's own, revision by revision, proves the past right by induction
     model = Model({2: (put a=x,)})
     execute(model, Put(b"a", b"y", prev_kv=True), base=2)  →  PutResponse(a=x of 2), (put a=y at 3,)
 
-It shares types with ``kvstate`` but no code. It knows the options that our workloads use: no sorting,
-no min/max revisions, no leases. Nothing is ever compacted here: who judges must know what may be gone.
+It shares types with ``kvstate`` but no code. It knows the options that our workloads use: of sorts
+only that by create revision. Of leases it knows when there were which, and what hung on them. Nothing is ever
+compacted here: who judges must know what may be gone.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from api.service import TimeToLive
 from kvstate.commands import (
     Compact,
     Compare,
@@ -25,25 +27,27 @@ from kvstate.commands import (
     CompareTarget,
     DeleteRange,
     DeleteRangeResponse,
+    LeaseGrantResponse,
+    LeaseRevokeResponse,
     Put,
     PutResponse,
     Range,
     RangeResponse,
     RequestOp,
     Response,
+    SortOrder,
+    SortTarget,
     Txn,
     TxnResponse,
 )
 from kvstate.errors import FutureRevision, KeyNotFound, LeaseNotFound
 from kvstate.types import Event, EventType, KeyValue
-from tests.sim.history import Request
+from tests.sim.history import LeaseLife, Operation, Outcome, Request
 
 Events = dict[int, tuple[Event, ...]]
+Leases = dict[int, LeaseLife]
 
-_UNKNOWN_OPTIONS = (
-    *("sort_order", "sort_target", "min_mod_revision", "max_mod_revision"),
-    *("min_create_revision", "max_create_revision"),
-)
+_UNKNOWN_OPTIONS = (*("min_mod_revision", "max_mod_revision", "min_create_revision"),)
 _NEVER: tuple[list[int], list[KeyValue | None]] = ([], [])
 _COMPARED_FIELD: dict[int, int] = {
     CompareTarget.VERSION: KeyValue._fields.index("version"),
@@ -57,8 +61,9 @@ _COMPARED_FIELD: dict[int, int] = {
 class Model:
     """``events`` has every revision from 2 to ``top``. Revision 1 is the empty store."""
 
-    def __init__(self, events: Events) -> None:
+    def __init__(self, events: Events, leases: Leases | None = None) -> None:
         self.events = events
+        self.leases = leases or {}
         self.top = 1 + len(events)
         # For each key the revisions at which it changed, ascending, and what it then was.
         self._pasts: dict[bytes, tuple[list[int], list[KeyValue | None]]] = {}
@@ -85,6 +90,17 @@ class Model:
     def living(self, key: bytes, range_end: bytes, revision: int) -> list[KeyValue]:
         found = (self.at(name, revision) for name in self.names(key, range_end))
         return [kv for kv in found if kv is not None]
+
+    def has_lease(self, lease_id: int, revision: int) -> bool:
+        """At the end of a revision, just before the next."""
+        life = self.leases.get(lease_id)
+        if life is None or life.granted.revision > revision:
+            return False
+        return life.ended is None or life.ended.revision > revision
+
+    def hanging_on(self, lease_id: int, revision: int) -> list[bytes]:
+        """The keys attached to a lease, in order."""
+        return [kv.key for kv in self.living(b"", b"\0", revision) if kv.lease == lease_id]
 
 
 def in_range(key: bytes, low: bytes, range_end: bytes) -> bool:
@@ -149,17 +165,25 @@ class _Execution:
         return [kv for name in sorted(names) if (kv := self._now(name)) is not None]
 
     def _put(self, op: Put) -> PutResponse:
-        old, main, value = self._now(op.key), self._base + 1, op.value
-        _check_put(op, old)
+        old, main, value, lease = self._now(op.key), self._base + 1, op.value, op.lease
+        self._check_put(op, old)
         if op.ignore_value and old is not None:
             value = old.value
+        if op.ignore_lease and old is not None:
+            lease = old.lease
         if old is None:
-            kv = KeyValue(op.key, main, main, 1, value, 0)
+            kv = KeyValue(op.key, main, main, 1, value, lease)
         else:
-            kv = KeyValue(op.key, old.create_revision, main, old.version + 1, value, 0)
+            kv = KeyValue(op.key, old.create_revision, main, old.version + 1, value, lease)
         self._changed[op.key] = kv
         self.events.append(Event(EventType.PUT, kv))
         return PutResponse(old if op.prev_kv else None)
+
+    def _check_put(self, op: Put, old: KeyValue | None) -> None:
+        if old is None and (op.ignore_value or op.ignore_lease):
+            raise KeyNotFound
+        if op.lease and not self._model.has_lease(op.lease, self._base):
+            raise LeaseNotFound
 
     def _delete(self, op: DeleteRange) -> DeleteRangeResponse:
         doomed = self._living(op.key, op.range_end)
@@ -169,7 +193,8 @@ class _Execution:
         return DeleteRangeResponse(len(doomed), doomed if op.prev_kv else [])
 
     def _range(self, op: Range) -> RangeResponse:
-        assert not any(getattr(op, name) for name in _UNKNOWN_OPTIONS), "the model cannot sort or filter"
+        assert not any(getattr(op, name) for name in _UNKNOWN_OPTIONS), "the model cannot filter so"
+        assert op.sort_target in {SortTarget.KEY, SortTarget.CREATE}, "the model cannot sort so"
         if op.revision > self._base:
             raise FutureRevision
         if op.revision > 0:
@@ -179,7 +204,11 @@ class _Execution:
         count = len(kvs)
         if op.count_only:
             return RangeResponse([], False, count)
-        more = 0 < op.limit < count
+        if op.max_create_revision:
+            kvs = [kv for kv in kvs if kv.create_revision <= op.max_create_revision]
+        if op.sort_target == SortTarget.CREATE:
+            kvs.sort(key=lambda kv: kv.create_revision, reverse=op.sort_order == SortOrder.DESCEND)
+        more = 0 < op.limit < len(kvs)
         if more:
             kvs = kvs[: op.limit]
         if op.keys_only:
@@ -198,7 +227,7 @@ class _Execution:
         ops = list(_flatten(branch))
         for op in ops:
             if isinstance(op, Put):
-                _check_put(op, self._now(op.key))
+                self._check_put(op, self._now(op.key))
         for op in ops:
             if isinstance(op, Range) and op.revision > self._base:
                 raise FutureRevision
@@ -232,13 +261,6 @@ def _flatten(branch: _Branch) -> Iterator[Any]:
             yield op
 
 
-def _check_put(op: Put, old: KeyValue | None) -> None:
-    if old is None and (op.ignore_value or op.ignore_lease):
-        raise KeyNotFound
-    if op.lease:
-        raise LeaseNotFound
-
-
 def _compares(compare: Compare, actual: Any) -> bool:
     operand = compare.operand
     if type(operand) is not type(actual):
@@ -268,6 +290,8 @@ def _tell(thing: Any) -> str:
     match thing:
         case Put(key, value):
             flags = [name for name in ("prev_kv", "ignore_value", "ignore_lease") if getattr(thing, name)]
+            if thing.lease:
+                flags.append(f"lease={thing.lease}")
             return f"put({', '.join([f'{_word(key)}={_word(value)}', *flags])})"
         case DeleteRange(key, end, prev_kv):
             return f"delete({_span(key, end)}{', prev_kv' if prev_kv else ''})"
@@ -282,8 +306,9 @@ def _tell(thing: Any) -> str:
             return f"{_span(key, end)}.{CompareTarget(target).name} {CompareResult(result).name} {shown}"
         case Compact(revision):
             return f"compact({revision})"
-        case KeyValue(key, create, mod, version, value, _):
-            return f"{_word(key)}={_word(value)}(create {create}, mod {mod}, version {version})"
+        case KeyValue(key, create, mod, version, value, lease):
+            hangs = f", lease {lease}" if lease else ""
+            return f"{_word(key)}={_word(value)}(create {create}, mod {mod}, version {version}{hangs})"
         case TxnResponse(succeeded, responses):
             return f"succeeded={succeeded} {_tell(responses)}"
         case RangeResponse(kvs, more, count):
@@ -294,6 +319,8 @@ def _tell(thing: Any) -> str:
             return f"deleted={deleted} prev_kvs={_tell(prev_kvs)}"
         case (EventType() as kind, KeyValue() as kv, *_):
             return f"delete {_word(kv.key)}@{kv.mod_revision}" if kind else f"put {_tell(kv)}"
+        case TimeToLive() | LeaseGrantResponse() | LeaseRevokeResponse():
+            return repr(thing)
         case (int() as revision, tuple() as response):
             return f"@{revision}: {_tell(response)}"
         case list() | tuple():
@@ -310,6 +337,19 @@ def _span(key: bytes, end: bytes) -> str:
     if not end:
         return _word(key)
     return f"{_word(key)}.." if end == b"\0" else f"{_word(key)}..{_word(end)}"
+
+
+def describe(op: Operation) -> str:
+    """Client, node, time, request and answer."""
+    match op.outcome:
+        case Outcome.OK:
+            answer = f"ok @{op.revision} {tell(op.response)}"
+        case Outcome.ERROR:
+            answer = f"error {type(op.error).__name__}"
+        case outcome:
+            answer = outcome.value
+    end = "" if op.returned is None else op.returned
+    return f"«client {op.client} via node {op.node} [{op.invoked}..{end}] {tell(op.request)} → {answer}»"
 
 
 class BadHistory(AssertionError):
@@ -342,6 +382,11 @@ class Timeline:
         """Whether exactly this number had been seen before."""
         first = self._first.get(number)
         return first is not None and first < time
+
+    def reached(self, number: int) -> int | None:
+        """When it, or a greater one, had first been seen."""
+        place = bisect_left(self._greatest, number, lo=1)
+        return self._times[place - 1] if place <= len(self._times) else None
 
     def source(self, time: int) -> Any:
         """Who saw ``before(time)`` first."""

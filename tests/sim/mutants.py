@@ -57,8 +57,8 @@ def load_equivalent() -> list[Mutant]:
     return [_parse(path) for path in sorted((DIRECTORY / "equivalent").glob("*.mutant"))]
 
 
-def load(name: str) -> Mutant:
-    return _parse(DIRECTORY / f"{name}.mutant")
+def load(name: str, directory: Path = DIRECTORY) -> Mutant:
+    return _parse(directory / f"{name}.mutant")
 
 
 def _parse(path: Path) -> Mutant:

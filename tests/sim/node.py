@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from api.concurrency import Concurrency
+from api.leases import OF_LEASES, Leases, LeaseSettings, minimum_ttl
 from api.roster import Member
 from api.scrubber import Scrubber
 from api.service import Limits, Service
@@ -28,13 +30,19 @@ from raft.proposals import Proposals
 from raft.restart import Discontinuous, resume
 from raft.wal.wal import Wal, WalCorrupt, WalFailed
 from tests.raft.wal.lossy import Crash
-from tests.sim.clock import Handle, SimLoop
+from tests.sim.calls import Calls
+from tests.sim.clock import Handle, LocalClock, SimLoop
 from tests.sim.disk import SimDisk, SimExecutor
 from tests.sim.oracle import WAL
+from tests.sim.recorded import RecordedStore
 from watch.hub import Hub
 
 if TYPE_CHECKING:
     from tests.sim.simulation import Simulation
+
+
+class _ProcessEnds(BaseException):
+    """What a task meets where it waits when its node crashes."""
 
 
 class Staged:
@@ -77,6 +85,25 @@ class NobodyListed:
 
     async def move_leader(self, target: int) -> None:
         raise NotImplementedError
+
+
+class ObservedLog:
+    """The driver as the node's own leases use it: what they propose, they propose as the leader."""
+
+    def __init__(self, node: Node, driver: Driver) -> None:
+        self._node = node
+        self._driver = driver
+
+    @property
+    def core(self) -> Consensus:
+        return self._driver.core
+
+    def propose(self, data: bytes) -> asyncio.Future[Any]:
+        self._node.sim.oracle.leases.proposed(self._node, data)
+        return self._driver.propose(data)
+
+    def read_barrier(self) -> asyncio.Future[None]:
+        return self._driver.read_barrier()
 
 
 class ObservedCore(Consensus):
@@ -134,9 +161,9 @@ class Node:
         self.life = 0
         self.up = False
         self.paused = False
-        self.clock_rate = 1.0
+        self.clock = LocalClock(sim.queue)
+        self.wall_clock_at_start = 1.7e9  # it jumps, and back as well
         self.slowness = 1.0
-        self._clock_base = (0.0, 0.0)  # (virtual time, local time) when the rate changed last
         self._held: list[Handle] = []  # events that came while paused, and timers while the clock stood
         self._random = random.Random(f"{sim.seed}/node/{member}")
         # Made by boot.
@@ -145,22 +172,24 @@ class Node:
         self.machine: ObservedMachine
         self.hub: Hub
         self.driver: Driver
+        self.leases: Leases
         self.service: Service
+        self.concurrency: Concurrency
         self.disks: tuple[SimExecutor, SimExecutor]
-        self.tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], None] = {}  # in the order of their beginning
         self.crash_in_install = 0  # crash at the so-many-th operation of the disk after a snapshot came
         self.crash_at_send = 0  # crash instead of the so-many-th sending from now; 0: do not
 
     # Time.
 
-    def local_time(self) -> float:
-        virtual, local = self._clock_base
-        return local + (self.queue.now - virtual) * self.clock_rate
-
     def set_clock_rate(self, rate: float) -> None:
-        self._clock_base = (self.queue.now, self.local_time())
-        self.clock_rate = rate
+        self.clock.set_rate(rate)
+        self.sim.clock_changed()
         self._release()
+
+    def jump_clock(self, seconds: float) -> None:
+        self.clock.jump(seconds)
+        self.sim.clock_changed(seconds)
 
     def pause(self, paused: bool) -> None:
         self.paused = paused
@@ -168,7 +197,7 @@ class Node:
 
     def takes(self, handle: Handle) -> bool:
         """Whether an event may happen here now; if not, it is kept until it may."""
-        if self.paused or (handle.is_timer and self.clock_rate == 0):
+        if self.paused or (handle.is_timer and self.clock.rate == 0):
             self._held.append(handle)
             return False
         return True
@@ -184,6 +213,7 @@ class Node:
 
     def inside(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call ``function`` as the node's event loop would."""
+        around = asyncio._get_running_loop()
         asyncio._set_running_loop(self.loop)
         try:
             return function(*args)
@@ -191,13 +221,30 @@ class Node:
             self.crash(str(crash))
             return None
         finally:
-            asyncio._set_running_loop(None)
+            asyncio._set_running_loop(around)
 
     def start_task(self, coroutine: Any) -> asyncio.Task[Any]:
-        task = self.loop.create_task(coroutine)
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-        return task
+        return self.loop.create_task(coroutine)
+
+    def started(self, task: asyncio.Task[Any]) -> None:
+        """The loop tells of every task: all of them end with the process."""
+        self._tasks[task] = None
+        task.add_done_callback(lambda done: self._tasks.pop(done, None))
+
+    def abandon_tasks(self) -> None:
+        """What they still try on their way out comes to nothing."""
+        self.inside(self._abandon_tasks)
+
+    def _abandon_tasks(self) -> None:
+        while self._tasks:
+            task, _ = self._tasks.popitem()
+            if task.done():
+                continue
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            coroutine: Any = task.get_coro()
+            # Not ``close``, which asynchronous generators do not survive well.
+            with suppress(_ProcessEnds, StopIteration, ValueError):  # ValueError: it is the one that runs
+                coroutine.throw(_ProcessEnds)
 
     # Life.
 
@@ -208,7 +255,7 @@ class Node:
         self._held.clear()
         self.disk.has_failed = False
         self.loop = SimLoop(self.queue, self)
-        self.tasks = set()
+        self._tasks = {}
         try:
             self.inside(self._assemble)
         except (OSError, WalFailed) as error:
@@ -272,6 +319,20 @@ class Node:
             disks=self.disks,  # type: ignore[arg-type]
         )
         self._scrubber = scrubber
+        self.leases = Leases(
+            machine,
+            ObservedLog(self, self.driver),
+            Calls(self),
+            LeaseSettings(
+                election_timeout=settings.election_ticks * settings.tick_interval,
+                request_timeout=settings.request_timeout,
+                minimum_ttl=minimum_ttl(settings.election_ticks, int(settings.tick_interval * 1000)),
+                checkpoint_interval=settings.checkpoint_interval,
+            ),
+            rng=random.Random(f"{sim.seed}/leases/{self.member}/{self.life}"),
+            wall_clock_ms=self._wall_clock_ms,
+            loop=loop,
+        )
         limits = Limits(max_txn_ops=128, max_request_bytes=1 << 20)
         self.service = Service(
             machine,
@@ -279,13 +340,16 @@ class Node:
             self.hub,
             scrubber,
             NobodyListed(),
+            self.leases,
             limits,
-            lambda: int(self.local_time() * 1000),
+            self._wall_clock_ms,
         )
+        self.concurrency = Concurrency(RecordedStore(self))
         sim.oracle.booted(self)
         text = "%s boots in term %d, its log ends at %d, its state is at %d"
         sim.trace(text, self, self.core.current_term, self.core.last_index, machine.applied[0])
         self.driver.start()
+        self.leases.start()
         scrubber.poke()
         self._tick_progress()
 
@@ -295,12 +359,9 @@ class Node:
             return
         self.sim.trace("%s crashes %s", self, why)
         self.up = False
+        self.abandon_tasks()
         self.life += 1
         self.crash_at_send = 0
-        for task in self.tasks:
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
-            with suppress(ValueError):  # the one that is running
-                task.get_coro().close()  # type: ignore[union-attr]
         self._held.clear()
         before, had_unsynced = self.disk.shadow, self.disk.has_unsynced
         self.disk.crash()
@@ -321,7 +382,12 @@ class Node:
         self.sim.oracle.node_failed(self, error)
         raise Crash(f"because it failed: {error}")
 
+    def _wall_clock_ms(self) -> int:
+        return int((self.wall_clock_at_start + self.clock.now()) * 1000)
+
     def _applied(self, result: ApplyResult) -> None:
+        if isinstance(result.response, OF_LEASES):
+            self.leases.applied(result.response)
         if result.events:
             self.hub.publish(result.revision, result.events)
         elif self.machine.compaction_pending:
@@ -334,6 +400,7 @@ class Node:
     def _restored(self) -> None:
         self.sim.oracle.restored(self)
         self.hub.restored()
+        self.leases.restored()
         self._scrubber.poke()
 
     # The driver's transport.

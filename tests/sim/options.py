@@ -66,6 +66,12 @@ class Options:
     # How often a crash is noticed by the others at once, as the end of their connections.
     notices: float
     inline_writes: bool  # the log of who does not lead is written on the loop
+    clock_jump: float
+    doze: float
+    # Leases, locks and elections.
+    tenants: int
+    contenders: int
+    checkpoint_interval: float
 
     def __str__(self) -> str:
         values = ((field.name, getattr(self, field.name)) for field in fields(self))
@@ -132,4 +138,9 @@ def choose(seed: int) -> Options:
         rumour=often(0.3, 1, 3),
         notices=rng.choice([0.0, 0.5, 1.0]),
         inline_writes=rng.random() < 0.5,
+        clock_jump=often(0.4, 1, 3),
+        doze=often(0.5, 1, 4),
+        tenants=rng.choice([0, 1, 2, 3]),
+        contenders=rng.choice([0, 0, 2, 3]),
+        checkpoint_interval=rng.choice([300, 300, 0.5, 1.0]),
     )

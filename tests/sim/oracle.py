@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from kvstate.commands import LeaseCheckpointResponse, LeaseGrantResponse, LeaseRevokeResponse
 from kvstate.machine import ApplyResult
 from raft.core.errors import InvariantViolated
 from raft.core.invariants import Observer
@@ -27,12 +28,14 @@ from raft.core.types import ORIGIN, Membership, Position, ReadState, Role
 from raft.wal.recovery import Log, recover
 from raft.wal.wal import Recovered
 from tests.sim.history import History
+from tests.sim.lease_oracle import LeaseOracle
 
 if TYPE_CHECKING:
     from tests.sim.node import Node
     from tests.sim.simulation import Simulation
 
 HASH_EVERY = 16
+OF_LEASES = (LeaseGrantResponse, LeaseRevokeResponse, LeaseCheckpointResponse)
 WAL = Path("/wal")
 
 
@@ -48,6 +51,7 @@ class Oracle:
     def __init__(self, sim: Simulation) -> None:
         self._sim = sim
         self.observer = Observer()
+        self.leases = LeaseOracle(sim)
         self.history: History = sim.history
         self.commit_index = 0  # the highest that any leader has committed
         self._results: dict[int, tuple[bytes, ApplyResult]] = {}
@@ -196,11 +200,14 @@ class Oracle:
             "State Machine Safety",
             f"{node} applies {index}@{term}, committed was {entry}",
         )
+        is_first = index not in self._results
         found, first = self._results.setdefault(index, (data, result))
         same = found == data and _same(first, result)
         self.expect(same, "State Machine Safety", f"{node} applies {index}: {result}, another node: {first}")
         if result.events:
             self.history.events.setdefault(result.revision, tuple(result.events))
+        if is_first and isinstance(result.response, OF_LEASES):
+            self.leases.applied(data, result)
         if index % HASH_EVERY == 0:
             self.check_hash(node)
 

@@ -15,7 +15,8 @@ from kvstate.commands import Put, Range
 from raft.core.describe import describe
 from raft.core.messages import Message
 from raft.core.types import Membership, Role
-from tests.sim.clock import Queue
+from tests.sim.clients import Clients
+from tests.sim.clock import LocalClock, Queue
 from tests.sim.faults import Fault, Nemesis, plan
 from tests.sim.history import History, Operation, Outcome
 from tests.sim.linearizability import BadHistory, check
@@ -23,7 +24,7 @@ from tests.sim.network import Network
 from tests.sim.node import Node
 from tests.sim.options import Options, choose
 from tests.sim.oracle import Oracle, Violation
-from tests.sim.workload import Client, Clients
+from tests.sim.workload import Client
 
 STEPS = 2000
 LOOK_EVERY = 25  # steps between two looks whether the calm has done its work
@@ -49,6 +50,7 @@ class Simulation:
         self._tell = tell
         self.tracing = tell is not None
         self.queue = Queue()
+        self.fastest_clock = LocalClock(self.queue)  # goes, at each moment, as fast as any node's, and jumps
         self.history = History()
         self.oracle = Oracle(self)
         self.network = Network(self)
@@ -69,6 +71,9 @@ class Simulation:
             if isinstance(error, Violation):
                 raise
             raise Violation("no unexpected error", f"{type(error).__name__}: {error}") from error
+        finally:
+            for node in self.nodes.values():
+                node.abandon_tasks()
 
     # The phases.
 
@@ -100,6 +105,7 @@ class Simulation:
         self._settle([], deadline)
         self._settle([Visit(self, member) for member in sorted(self.nodes)], deadline)
         self._stay_settled()
+        self._settle([], self.queue.now + patience)  # leases have ended meanwhile
         self.clients.finish(self.members)
 
     def _settle(self, visits: list[Visit], deadline: float) -> None:
@@ -114,12 +120,14 @@ class Simulation:
         self.oracle.fail("liveness: rest", f"after {CALM_STEPS_MAX} steps without faults it still moves")
 
     def _stay_settled(self) -> None:
-        """Nobody is disturbed any more, not even by servers that were removed and keep knocking."""
+        """Nobody is disturbed any more, not even by servers that were removed and keep knocking; and
+        leases that nobody renews come to their end."""
         leader = self.leader
         assert leader is not None
         term = leader.core.current_term
         until = self.queue.now + 5 * self.options.election_ticks * self.options.tick_interval
-        while self.queue.now < until:
+        begun = self.queue.now
+        while self.queue.now < until or not self.oracle.leases.check_ends(since=begun):
             self._step()
         kept = self.leader is leader and leader.core.current_term == term
         self.oracle.expect(
@@ -195,6 +203,11 @@ class Simulation:
         self.nodes[node.member] = node
         node.boot()
         return node
+
+    def clock_changed(self, jump: float = 0.0) -> None:
+        """Of some node: how fast it goes, or it jumped."""
+        self.fastest_clock.set_rate(max(node.clock.rate for node in self.nodes.values()))
+        self.fastest_clock.jump(jump)
 
     # The trace.
 

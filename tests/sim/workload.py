@@ -6,67 +6,43 @@ import asyncio
 import random
 from typing import TYPE_CHECKING
 
-from api.service import Reply, Service
 from kvstate.commands import (
     Compact,
     Compare,
     CompareResult,
     CompareTarget,
     DeleteRange,
+    LeaseGrant,
+    LeaseRevoke,
     Put,
     Range,
+    RangeResponse,
     Txn,
 )
-from kvstate.errors import RequestError
 from kvstate.types import EventType
-from raft.errors import NotLeader, Overloaded, ProposalDropped
-from tests.sim.history import Operation, Outcome, Request, WatchLog
+from tests.sim.history import (
+    Answer,
+    Campaign,
+    FindLeader,
+    KeepAlive,
+    ListLeases,
+    Lock,
+    LookAtLease,
+    Operation,
+    Outcome,
+    Proclaim,
+    Request,
+    Resign,
+    Unlock,
+    WatchLog,
+)
+from tests.sim.outcomes import outcome_of
 from watch.stream import WatchStream
 from watch.watcher import WatchCreate, WatchResponse
 
 if TYPE_CHECKING:
     from tests.sim.node import Node
     from tests.sim.simulation import Simulation
-
-REFUSALS = (NotLeader, Overloaded, ProposalDropped)
-
-
-class Clients:
-    """All of them; ``stop`` lets each finish what it is at."""
-
-    def __init__(self, sim: Simulation) -> None:
-        self._clients = [Client(sim, number) for number in range(sim.options.clients)]
-        self._watchers = [Watching(sim, number) for number in range(sim.options.watchers)]
-        self.stopped = False
-
-    def start(self) -> None:
-        for client in self._clients:
-            client.think()
-        for watcher in self._watchers:
-            watcher.think()
-
-    def stop(self) -> None:
-        self.stopped = True
-
-    @property
-    def busy(self) -> list[Operation]:
-        """What is not answered yet."""
-        return [client.operation for client in self._clients if client.operation is not None]
-
-    def crashed(self, node: Node) -> None:
-        """Whoever talked to this node has lost the connection."""
-        for client in self._clients:
-            client.lost(node)
-        for watcher in self._watchers:
-            watcher.lost(node)
-
-    def behind(self, members: frozenset[int]) -> list[int]:
-        """Watches on members that have not been told everything there is yet."""
-        return [one.number for one in self._watchers if one.is_open_on(members) and not one.is_drained]
-
-    def finish(self, members: frozenset[int]) -> None:
-        for watcher in self._watchers:
-            watcher.finish(members)
 
 
 class Client:
@@ -81,6 +57,8 @@ class Client:
         self._seen: dict[bytes, tuple[int, bytes]] = {}  # key → (mod revision, value) as told last
         self._revision = 1
         self._on: Node | None = None
+        self._asked_at = 0.0
+        self._task: asyncio.Task[tuple[Answer | None, int]] | None = None
         self._think_time = sim.options.think_time
 
     def think(self, factor: int = 1) -> None:
@@ -100,7 +78,7 @@ class Client:
     def send(self, node: Node, request: Request) -> Operation:
         sim = self._sim
         operation = Operation(self.number, node.member, request, sim.queue.stamp())
-        self.operation, self._on = operation, node
+        self.operation, self._on, self._asked_at, self._task = operation, node, sim.queue.now, None
         sim.history.operations.append(operation)
         sim.trace("c%d asks %s: %s", self.number, node, request)
         # As over a socket: the node meets it when it gets its turn.
@@ -110,10 +88,10 @@ class Client:
 
     def _begin(self, node: Node, operation: Operation) -> None:
         if self.operation is operation:
-            task = node.start_task(perform(node.service, operation.request))
+            self._task = task = node.start_task(perform(node, operation.request))
             task.add_done_callback(lambda done: self._answered(operation, done))
 
-    def _answered(self, operation: Operation, task: asyncio.Task[Reply]) -> None:
+    def _answered(self, operation: Operation, task: asyncio.Task[tuple[Answer | None, int]]) -> None:
         if self.operation is not operation or task.cancelled():
             return  # it has given up
         error = task.exception()
@@ -122,12 +100,14 @@ class Client:
             operation.outcome = Outcome.OK
             operation.response, operation.revision = reply
             self._learn(operation)
-        elif isinstance(error, RequestError):
-            operation.outcome, operation.error = Outcome.ERROR, error
-        elif isinstance(error, REFUSALS):
-            operation.outcome = Outcome.REFUSED
-        elif not is_unknown(error):
-            self._sim.oracle.fail("an answer of a known kind", f"{operation} got {error!r}")
+        else:
+            outcome = outcome_of(error)
+            if outcome is None:
+                self._sim.oracle.fail("an answer of a known kind", f"{operation} got {error!r}")
+            operation.outcome = outcome
+            if outcome is Outcome.ERROR:
+                operation.error = error
+                self._refused(operation)
         self._sim.trace(
             "c%d is told: %s %s", self.number, operation.outcome.value, error or operation.revision
         )
@@ -151,11 +131,16 @@ class Client:
     def _learn(self, operation: Operation) -> None:
         self._revision = max(self._revision, operation.revision)
         request = operation.request
+        self._sim.oracle.leases.answered(operation, self._asked_at)
         if isinstance(request, Put):
             self._seen[request.key] = (operation.revision, request.value)
         elif isinstance(request, Range) and request.revision == 0 and operation.response is not None:
-            for kv in operation.response.kvs:  # type: ignore[union-attr]
+            assert isinstance(operation.response, RangeResponse)
+            for kv in operation.response.kvs:
                 self._seen[kv.key] = (kv.mod_revision, kv.value)
+
+    def _refused(self, operation: Operation) -> None:
+        """By the state. For those who go on differently then."""
 
     # What to ask.
 
@@ -225,7 +210,9 @@ class Client:
         return b"c%d-%d" % (self.number, self._written) + b"." * self._random.choice([0, 0, 40, 300])
 
 
-async def perform(service: Service, request: Request) -> Reply:
+async def perform(node: Node, request: Request) -> tuple[Answer | None, int]:
+    """The answer, and the revision it is of."""
+    service, lines = node.service, node.concurrency
     match request:
         case Put():
             return await service.put(request)
@@ -237,11 +224,28 @@ async def perform(service: Service, request: Request) -> Reply:
             return await service.compact(request)
         case Range():
             return await service.range(request)
-
-
-def is_unknown(error: BaseException) -> bool:
-    """Whether an answer promises nothing."""
-    return type(error).__name__ in {"LeadershipLost", "TimedOut", "Stopped"}
+        case LeaseGrant(lease_id, ttl):
+            return await service.lease_grant(ttl, lease_id)
+        case LeaseRevoke(lease_id):
+            return await service.lease_revoke(lease_id)
+        case KeepAlive(lease_id):
+            return await service.lease_keep_alive(lease_id), 0
+        case LookAtLease(lease_id, keys):
+            return await service.lease_time_to_live(lease_id, keys=keys), 0
+        case ListLeases():
+            return await service.lease_list(), 0
+        case Lock(name, lease):
+            return await lines.lock(name, lease)
+        case Unlock(key):
+            return None, await lines.unlock(key)
+        case Campaign(name, lease, value):
+            return await lines.campaign(name, lease, value)
+        case Proclaim(leader, value):
+            return None, await lines.proclaim(leader, value)
+        case Resign(leader):
+            return None, await lines.resign(leader)
+        case FindLeader(name):
+            return await lines.leader(name)
 
 
 class Watching:

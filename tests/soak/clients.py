@@ -8,14 +8,12 @@ counted before its first byte is sent, an answer after its last one was read.
 from __future__ import annotations
 
 import asyncio
-import errno
-import itertools
 import random
-import socket
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from typing import Any
 
 import aiohttp
 
@@ -32,13 +30,14 @@ from kvstate.commands import (
 )
 from kvstate.types import EventType
 from tests.sim.history import History, Operation, Outcome, Request, WatchLog
+from tests.soak.calls import Coordination
 from tests.soak.cluster import Member, until
 from tests.soak.evidence import EVERYTHING, Events, sees_all
+from tests.soak.sending import JSON, open_session, send
 from tests.soak.wire import decode_watch, encode, encode_watch, note_answer
 from watch.watcher import WatchCreate
 
 WRITES = (Put, DeleteRange, Txn)
-_JSON = {"Content-Type": "application/json"}
 
 
 @dataclass(slots=True)
@@ -61,7 +60,14 @@ class Progress:
 class Workload:
     """Everything that the clients share."""
 
-    def __init__(self, members: list[Member], seed: int, rate: float, fail: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        members: list[Member],
+        seed: int,
+        rate: float,
+        fail: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.members = members
         self.seed = seed
         self.history = History()
@@ -71,7 +77,9 @@ class Workload:
         self.fail = fail
         self.revision = 1  # the highest that anybody was told of
         self.stopped = False
-        self._clock = itertools.count(1)
+        self._clock = clock
+        self.coordination = Coordination()
+        self.others: list[Callable[[], Coroutine[Any, Any, None]]] = []  # who run beside the clients
         count = 3 * len(members)
         self.think_time = count / rate
         self._clients = [Client(self, number) for number in range(count)]
@@ -81,21 +89,22 @@ class Workload:
         self.session: aiohttp.ClientSession
 
     def stamp(self) -> int:
-        return next(self._clock)
+        moments = self.coordination.moments
+        moments.append(self._clock())
+        return len(moments) - 1
 
     def saw(self, revision: int) -> None:
         self.revision = max(self.revision, revision)
 
     def start(self) -> None:
-        # A watch's stream may be silent for long, and has a connection for itself.
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30, socket_factory=_socket)
-        self.session = aiohttp.ClientSession(connector=connector)
+        self.session = open_session()
         for member in self.members:
             for is_random in (False, False, True):
                 number = len(self._watchers)
                 watcher = Watcher(self, number, member, is_random=is_random, prev_kv=number % 3 == 1)
                 self._watchers.append(watcher)
-        self._tasks = [asyncio.ensure_future(client.run()) for client in self._clients]
+        clients = [client.run for client in self._clients] + self.others
+        self._tasks = [asyncio.ensure_future(run()) for run in clients]
         self._watching = [asyncio.ensure_future(watcher.run()) for watcher in self._watchers]
         for task in (*self._tasks, *self._watching):
             task.add_done_callback(self._ended)
@@ -153,50 +162,29 @@ class Workload:
         path, body = encode(request)
         operation = Operation(client, member.number, request, self.stamp())
         self.history.operations.append(operation)
-        sent = time.monotonic()
-        timeout = aiohttp.ClientTimeout(total=seconds)
-        why = ""
-        try:
-            async with self.session.post(
-                member.url + path, data=body, headers=_JSON, timeout=timeout
-            ) as response:
-                answer = await response.read()
-                status = response.status
-        except aiohttp.ClientConnectorError as error:
-            # No connection, so nothing was sent.
-            if error.os_error.errno == errno.ECONNREFUSED:
-                operation.outcome = Outcome.REFUSED
-            why = "no connection"
-        except TimeoutError:
-            why = "no answer in time"
-        except (aiohttp.ClientError, OSError) as error:
-            why = type(error).__name__
-        else:
-            why = note_answer(operation, status, answer)
+        began = time.monotonic()
+        sent = await send(self.session, member.url + path, body, seconds)
+        why = sent.why
+        if sent.status:
+            why = note_answer(operation, sent.status, sent.body)
             # Learners and the like answer reads of their own state alone.
             if operation.outcome is Outcome.OK and not getattr(request, "serializable", False):
                 known = self.progress.sound.get(member.number, 0.0)
-                self.progress.sound[member.number] = max(known, sent)
+                self.progress.sound[member.number] = max(known, began)
+        elif sent.never_left:
+            operation.outcome = Outcome.REFUSED
         operation.returned = self.stamp()
-        kind = type(request).__name__.lower()
-        self.progress.outcomes[f"{kind} {operation.outcome.value}"] += 1
-        if operation.outcome is Outcome.OK:
-            self.saw(operation.revision)
-            if isinstance(request, WRITES):
-                self.progress.wrote()
-        elif operation.outcome is Outcome.UNKNOWN:
-            self.progress.refusals[why] += 1
+        self.count(request, operation.outcome, operation.revision, why)
+        if operation.outcome is Outcome.OK and isinstance(request, WRITES):
+            self.progress.wrote()
         return operation
 
-
-def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    """One that notices when the other side is gone, though its last packet was lost."""
-    family, kind, protocol, *_ = address
-    made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in ((socket.TCP_KEEPIDLE, 4), (socket.TCP_KEEPINTVL, 1), (socket.TCP_KEEPCNT, 6)):
-        made.setsockopt(socket.IPPROTO_TCP, option, value)
-    return made
+    def count(self, request: object, outcome: Outcome, revision: int, why: str) -> None:
+        self.progress.outcomes[f"{type(request).__name__.lower()} {outcome.value}"] += 1
+        if outcome is Outcome.OK:
+            self.saw(revision)
+        elif outcome is Outcome.UNKNOWN:
+            self.progress.refusals[why] += 1
 
 
 class Client:
@@ -355,7 +343,7 @@ class Watcher:
         rest = b""
         try:
             async with load.session.post(
-                self._member.url + "/v3/watch", data=encode_watch(request), headers=_JSON, timeout=timeout
+                self._member.url + "/v3/watch", data=encode_watch(request), headers=JSON, timeout=timeout
             ) as stream:
                 if stream.status != 200:
                     return

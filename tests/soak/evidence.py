@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 
 from kvstate.types import Event
 from tests.sim.history import History, WatchLog
-from tests.sim.linearizability import check
+from tests.sim.linearizability import check, check_numbering
 from tests.sim.model import BadHistory, tell
 from tests.sim.watches import describe_watch
+from tests.soak.calls import Coordination
+from tests.soak.coordination_judge import judge_coordination
 from watch.watcher import WatchCreate, WatchResponse
 
 EVERYTHING = (b"\0", b"\0")
@@ -75,12 +77,14 @@ class Evidence:
     history: History
     finals: list[Final]
     seen: list[str]
+    coordination: Coordination = field(default_factory=Coordination)
 
 
-def judge(history: History, finals: list[Final]) -> None:
+def judge(evidence: Evidence) -> None:
     """Everything. Raises BadHistory."""
-    _check_finals(finals, 1 + len(history.events))
-    check(history)
+    _check_finals(evidence.finals, 1 + len(evidence.history.events))
+    check_numbering(evidence.history.events)
+    check(judge_coordination(evidence.history, evidence.coordination))
 
 
 def _check_finals(finals: list[Final], top: int) -> None:

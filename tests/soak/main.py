@@ -3,6 +3,7 @@
     scripts/soak --minutes 30                 three nodes, every fault, a new seed
     scripts/soak --minutes 5 --nodes 5        five
     scripts/soak --minutes 2 --target etcd    the harness itself: real etcd must pass
+    scripts/soak --minutes 0.1 --mutant NAME  Kvorum with a deliberate mistake, which must be caught
     scripts/soak --judge DIR/history.pickle   judge a kept history once more
 
 The seed fixes which faults are drawn, upon whom and for how long; what the machine then does is not ours
@@ -31,6 +32,7 @@ from tests.soak.cluster import Violation
 from tests.soak.evidence import Evidence, Final, judge
 from tests.soak.faults import CONTROL, KINDS
 from tests.soak.lab import enter, remove_leftovers, run_directory, why_no_namespaces
+from tests.soak.mutated import names
 from tests.soak.report import conclude
 from tests.soak.run import Run, Soak
 
@@ -48,11 +50,12 @@ async def run_soak(run: Run) -> int:
         run.fail(str(error))
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.remove_signal_handler(number)
-    evidence = Evidence(soak.load.history, finals, list(run.violations))
+    load = soak.load
+    evidence = Evidence(load.history, finals, list(run.violations), load.coordination)
     took = time.monotonic()
     if not run.violations:
         try:
-            await asyncio.to_thread(judge, evidence.history, finals)
+            await asyncio.to_thread(judge, evidence)
         except BadHistory as error:
             run.fail(str(error))
     return conclude(run, soak, evidence, time.monotonic() - took)
@@ -68,15 +71,18 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
     parser.add_argument("--rate", type=float, default=250.0, help="requests per second, of all clients")
     parser.add_argument("--snapshot-count", type=int, default=0, help="otherwise drawn")
-    parser.add_argument("--faults", type=lambda names: names.split(","), default=[], help="only these")
+    parser.add_argument(
+        "--faults", type=lambda names: names.split(","), default=[], help="only these, or none"
+    )
     parser.add_argument("--plain", action="store_true", help="no namespaces: everything on 127.0.0.1")
     parser.add_argument("--require-all", action="store_true", help="fail if a fault cannot be made here")
     parser.add_argument("--keep", action="store_true", help="keep logs, data and history of a good run too")
+    parser.add_argument("--mutant", choices=names(), help="Kvorum with a mistake, which must be caught")
     parser.add_argument("--judge", type=Path, help="judge a kept history, and nothing else")
     parser.add_argument("--lab", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     options.seconds = options.minutes * 60
-    if unknown := set(options.faults) - {kind.name for kind in (*KINDS, CONTROL)}:
+    if unknown := set(options.faults) - {kind.name for kind in (*KINDS, CONTROL)} - {"none"}:
         parser.error(
             f"no such fault: {', '.join(sorted(unknown))}; there are {', '.join(k.name for k in KINDS)}"
         )
@@ -90,7 +96,7 @@ def judge_again(kept: Path) -> int:
         print("\n".join(evidence.seen))
         return 1
     history = evidence.history
-    judge(history, evidence.finals)
+    judge(evidence)
     print(f"nothing is wrong with {len(history.operations)} operations, {len(history.watches)} watches")
     return 0
 

@@ -8,11 +8,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from kvstate.commands import LeaseGrantResponse
 from tests.sim.history import Outcome
-from tests.sim.linearizability import describe
-from tests.sim.model import tell
+from tests.sim.model import describe, tell
 from tests.sim.watches import describe_watch
+from tests.soak.calls import GUARDED
 from tests.soak.evidence import Evidence
+from tests.soak.past import Past
 from tests.soak.run import Done, Run, Soak
 
 ACKNOWLEDGED_PER_SECOND_MIN = 8
@@ -23,7 +25,7 @@ def conclude(run: Run, soak: Soak, evidence: Evidence, judged_seconds: float) ->
     history, finals = evidence.history, evidence.finals
     acknowledged = sum(op.outcome is Outcome.OK for op in history.operations)
     print(f"\nsoak --target {soak.target.name} --nodes {len(soak.cluster.members)} --seed {run.options.seed}")
-    for name, what in _summary(run, soak, acknowledged):
+    for name, what in _summary(run, soak, evidence, acknowledged):
         print(f"  {name:15} {what}")
     if run.violations:
         keep(run, evidence)
@@ -48,7 +50,7 @@ def conclude(run: Run, soak: Soak, evidence: Evidence, judged_seconds: float) ->
     return 0
 
 
-def _summary(run: Run, soak: Soak, acknowledged: int) -> Iterator[tuple[str, str]]:
+def _summary(run: Run, soak: Soak, evidence: Evidence, acknowledged: int) -> Iterator[tuple[str, str]]:
     history, progress, cluster = soak.load.history, soak.load.progress, soak.cluster
     yield "operations", f"{len(history.operations)}, {acknowledged} acknowledged"
     for name, count in sorted(progress.outcomes.items()):
@@ -64,6 +66,8 @@ def _summary(run: Run, soak: Soak, acknowledged: int) -> Iterator[tuple[str, str
         "watches",
         f"{len(history.watches)}, told {told} events, {cancelled} cancelled since compacted",
     )
+    if not run.violations:
+        yield "leases", _of_leases(evidence)
     kinds = Counter(name for done in run.done for name in done.kind.split(" + "))
     yield (
         "faults",
@@ -80,6 +84,17 @@ def _summary(run: Run, soak: Soak, acknowledged: int) -> Iterator[tuple[str, str
     yield "logs", f"{snapshots} lines about snapshots, {count_tracebacks(soak)} tracebacks"
     worst = max(run.done, key=lambda done: done.without_write, default=Done("", 0.0))
     yield "without a write", f"{worst.without_write:.1f} s at most ({worst.kind})"
+
+
+def _of_leases(evidence: Evidence) -> str:
+    events = evidence.history.events
+    past = Past(events)
+    granted = sum(isinstance(call.told, LeaseGrantResponse) for call in evidence.coordination.calls)
+    guarded = sum(kv.key.startswith(GUARDED) for happened in events.values() for _, kv in happened)
+    return (
+        f"{granted} granted, {len(past.attached)} puts with one, {len(past.ends)} times all its keys went"
+        f" at once; {len(past.entries)} stood in line, {guarded} guarded writes"
+    )
 
 
 def count_tracebacks(soak: Soak) -> int:
@@ -105,5 +120,7 @@ def keep(run: Run, evidence: Evidence) -> None:
                 text.write(
                     f"    [{moment}] @{response.revision} {tell(list(response.events))} {response[2:6]}\n"
                 )
+        for call in evidence.coordination.calls:
+            text.write(f"{call}\n")
         for revision, events in sorted(history.events.items()):
             text.write(f"revision {revision}: {tell(list(events))}\n")

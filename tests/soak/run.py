@@ -20,14 +20,19 @@ from typing import Any
 import orjson
 
 from kvstate.commands import Range
-from tests.sim.history import Outcome, WatchLog
+from tests.sim.history import ListLeases, Outcome, WatchLog
 from tests.sim.model import in_range
+from tests.soak.caller import ask
+from tests.soak.calls import Look
 from tests.soak.clients import Workload
 from tests.soak.cluster import Cluster, Member, Refused, Violation, until
+from tests.soak.contenders import Contender
 from tests.soak.evidence import Final
 from tests.soak.faults import CONTROL, KINDS, MILD, Kind, Scene, serves, why_not
 from tests.soak.lab import Lab, call
+from tests.soak.lease_judge import FAIL_OVER_SECONDS, LINGER_SECONDS, TTL_MAX
 from tests.soak.target import find_target
+from tests.soak.tenants import Tenant
 
 HEAL_SECONDS = 45.0  # after a fault every member must serve again within this time
 _NETWORK = {"partition", "one-way partition", "bridge", "flapping partition", "loss"}
@@ -69,7 +74,7 @@ class Soak:
         options = run.options
         self.run = run
         self.random = random.Random(f"{options.seed}/faults")
-        self.target = find_target(options.target)
+        self.target = find_target(options.target, options.mutant)
         lab = Lab(options.lab, options.nodes)
         self.cluster = Cluster(
             self.target,
@@ -83,6 +88,9 @@ class Soak:
             fail=run.fail,
         )
         self.load = Workload(self.cluster.members, options.seed, options.rate, run.fail)
+        self.load.coordination.candidates_look_again = self.target.candidate_looks_again
+        for number in range(options.nodes):
+            self.load.others += [Tenant(self.load, 100 + number).run, Contender(self.load, 200 + number).run]
         self.scale = 0.5 if options.seconds <= 180 else 1.0
         self.small_disk: Member | None = None
 
@@ -250,6 +258,7 @@ class Soak:
     # The end.
 
     async def _finish(self) -> list[Final]:
+        await self._leases_end()
         for _ in range(5):
             top = await self._settle()
             for member in self.cluster.members:
@@ -265,6 +274,29 @@ class Soak:
         await self._drain(self.load.open_logs())
         await self._hash(finals, top)
         return finals
+
+    async def _leases_end(self) -> None:
+        """Nobody renews them any more: look at them until none is left, or until that is too late."""
+        term, calm_since = 0, time.monotonic()
+        deadline = calm_since + LINGER_SECONDS + TTL_MAX + FAIL_OVER_SECONDS + 5.0
+        while time.monotonic() < deadline:
+            for member in self.cluster.members:
+                listing = await ask(self.load, -1, member, ListLeases(), 9.0)
+                before, term = term, await self._term()
+                if not term or term != before:
+                    calm_since = time.monotonic()  # there may have been an election until now
+                self.load.coordination.looks.append(Look(listing, calm_since))
+                if listing.told == []:
+                    return
+                await asyncio.sleep(0.2)
+
+    async def _term(self) -> int:
+        """0 if somebody does not say."""
+        try:
+            statuses = [await self.cluster.status(member) for member in self.cluster.members]
+        except Refused:
+            return 0
+        return max(int(status.get("raftTerm", 0)) for status in statuses)
 
     async def _settle(self) -> int:
         """What was sent but not answered may still happen: wait until nothing does. The revision."""

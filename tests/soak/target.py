@@ -34,6 +34,9 @@ class Target:
     is_dynamic: bool  # whether libfaketime can set its clock
     # Whether /v3/maintenance/status is one consistent answer, so that two leaders in it are two leaders.
     status_is_atomic: bool
+    # Whether a candidate's own key is looked for before it is told that it leads. etcd does not, and tells
+    # it to candidates whose lease has ended meanwhile.
+    candidate_looks_again: bool
     has_catchup_flag: bool  # etcd 3.6 has it, 3.5 has not
     disk_megabytes: int  # of the small disk, with nothing amiss
     snapshot_marks: tuple[str, ...]  # in its log, where a snapshot was installed
@@ -60,15 +63,18 @@ class Target:
         return [*self.command, *(word for name, value in options for word in (f"--{name}", str(value)))]
 
 
-def find_target(name: str) -> Target:
+def find_target(name: str, mutant: str | None = None) -> Target:
+    """``mutant``: Kvorum with a deliberate mistake."""
     if name == "kvorum":
+        module = ("tests.soak.mutated", mutant) if mutant else ("kvorum",)
         return Target(
             "kvorum",
-            (sys.executable, "-m", "kvorum", "serve"),
+            (sys.executable, "-m", *module, "serve"),
             {"hashkv": "/v3/maintenance/hashkv", "hash": "/v3/maintenance/hash"},
             None,
             is_dynamic=True,
             status_is_atomic=True,
+            candidate_looks_again=True,
             has_catchup_flag="snapshot_catchup_entries" in ServerConfig.__dataclass_fields__,
             disk_megabytes=48,
             snapshot_marks=("has the snapshot at",),
@@ -81,6 +87,7 @@ def find_target(name: str) -> Target:
         etcd_binary("etcdctl"),
         is_dynamic=False,
         status_is_atomic=False,
+        candidate_looks_again=False,
         has_catchup_flag=False,
         disk_megabytes=320,
         snapshot_marks=("applied snapshot",),

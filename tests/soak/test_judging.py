@@ -6,9 +6,7 @@ as they would come from a socket, so that nothing is lost on the way from there 
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Callable
-from typing import Any
 
 import orjson
 import pytest
@@ -16,90 +14,15 @@ import pytest
 from kvstate.commands import Compact, Compare, CompareResult, CompareTarget, DeleteRange, Put, Range, Txn
 from kvstate.errors import Compacted, FutureRevision
 from kvstate.types import EventType, KeyValue
-from tests.sim.history import Operation, Outcome, WatchLog
+from tests.sim.history import Operation, Outcome
 from tests.sim.model import BadHistory
-from tests.soak.clients import Watcher, Workload
-from tests.soak.evidence import EVERYTHING, Final, judge
+from tests.soak.evidence import EVERYTHING
+from tests.soak.story import Json, Story, b64, delete, kv, put
 from tests.soak.wire import BadAnswer, decode, encode, encode_watch, note_answer, state_error
 from watch.watcher import WatchCreate
 
-Json = dict[str, Any]
-
-
-def b64(text: str) -> str:
-    return b64encode(text.encode()).decode()
-
-
-def kv(key: str, value: str, create: int, mod: int, version: int) -> Json:
-    return {
-        "key": b64(key),
-        "create_revision": str(create),
-        "mod_revision": str(mod),
-        "version": str(version),
-        "value": b64(value),
-    }
-
-
-def put(key: str, value: str, create: int, mod: int, version: int) -> Json:
-    return {"kv": kv(key, value, create, mod, version)}
-
-
-def delete(key: str, mod: int) -> Json:
-    return {"type": "DELETE", "kv": {"key": b64(key), "mod_revision": str(mod)}}
-
-
 A1, B1, A2, B_GONE = put("a", "a1", 2, 2, 1), put("b", "b1", 3, 3, 1), put("a", "a2", 2, 4, 2), delete("b", 5)
 EVENTS = {2: A1, 3: B1, 4: A2, 5: B_GONE}
-
-
-class Story:
-    """What clients of two nodes ask and are told, in the order in which it is written down."""
-
-    def __init__(self) -> None:
-        self.load = Workload([], seed=0, rate=1.0, fail=self._fail)
-        self._watchers: dict[int, tuple[Watcher, WatchLog]] = {}
-
-    def _fail(self, what: str) -> None:
-        raise AssertionError(what)
-
-    def begin(self, request: Any) -> Operation:
-        operation = Operation(0, 1, request, self.load.stamp())
-        self.load.history.operations.append(operation)
-        return operation
-
-    def end(self, operation: Operation, status: int, body: Json) -> None:
-        note_answer(operation, status, orjson.dumps(body))
-        operation.returned = self.load.stamp()
-
-    def ask(self, request: Any, revision: int, **body: Any) -> Operation:
-        operation = self.begin(request)
-        self.end(operation, 200, {"header": {"revision": str(revision)}, **body})
-        return operation
-
-    def watch(self, node: int, start: int = 2) -> None:
-        request = WatchCreate(*EVERYTHING, start_revision=start)
-        log = WatchLog(node, request, self.load.stamp())
-        self.load.history.watches.append(log)
-        self._watchers[node] = Watcher(self.load, node, None, is_random=False, prev_kv=False), log  # type: ignore[arg-type]
-        self.hear(node, 1, created=True)
-
-    def hear(self, node: int, revision: int, *events: Json, **more: Any) -> None:
-        watcher, log = self._watchers[node]
-        result = {
-            "header": {"revision": str(revision)},
-            **more,
-            **({"events": list(events)} if events else {}),
-        }
-        watcher._heard(log, orjson.dumps({"result": result}))
-
-    def judge(self, finals: dict[int, tuple[int, int]] | None = None) -> None:
-        """``finals``: by node, the revision and hash that it has at the end."""
-        for _, log in self._watchers.values():
-            log.connected = True
-        told = [
-            Final(node, revision, {"hashkv": hash_}) for node, (revision, hash_) in (finals or {}).items()
-        ]
-        judge(self.load.history, told)
 
 
 def told(skip: int = 0, nodes: tuple[int, ...] = (1, 2), **changed: Json) -> Story:

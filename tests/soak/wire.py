@@ -52,6 +52,7 @@ _OPERANDS = {
     CompareTarget.CREATE: "create_revision",
     CompareTarget.MOD: "mod_revision",
     CompareTarget.VALUE: "value",
+    CompareTarget.LEASE: "lease",
 }
 _STATE_ERRORS = {cls.message: cls for cls in RequestError.__subclasses__()}
 _MAXIMUM = 200_000
@@ -90,8 +91,10 @@ def _message(request: Any) -> dict[str, Any]:
             return _set(
                 key=_b64(request.key),
                 value=_b64(request.value),
+                lease=str(request.lease) if request.lease else "",
                 prev_kv=request.prev_kv,
                 ignore_value=request.ignore_value,
+                ignore_lease=request.ignore_lease,
             )
         case DeleteRange():
             return _set(key=_b64(request.key), range_end=_b64(request.range_end), prev_kv=request.prev_kv)

@@ -1,0 +1,74 @@
+"""elect: stand in an election and lead until a signal comes; or see who leads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from kvorum.cli import kv, output
+from kvorum.cli.holding import Holding, Interrupted
+from kvorum.cli.lock import hold
+from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure, Settings, current
+from kvorum.errors import ConnectionFailed
+
+TTL_SECONDS = 60
+IDLE_SECONDS = 20.0
+"""A stream that says nothing for so long is asked for anew, at another member."""
+
+
+@click.command()
+@click.argument("arguments", nargs=-1, metavar="NAME [VALUE]")
+@click.option("-l", "--listen", is_flag=True, help="Show who leads, now and later.")
+@click.option(
+    "--ttl",
+    default=TTL_SECONDS,
+    show_default=True,
+    help="Seconds after which another leads if this is no more.",
+)
+def elect(arguments: kv.Arguments, listen: bool, ttl: int) -> None:
+    """Stand in the election NAME with VALUE, and lead until a signal comes; or see who leads."""
+    settings = current()
+    if not 1 <= len(arguments) <= 2:
+        raise Failure(
+            "elect takes one election name argument and an optional proposal argument", EXIT_BAD_ARGUMENTS
+        )
+    if len(arguments) == 1:
+        if not listen:
+            raise Failure("no proposal argument but -l not set", EXIT_BAD_ARGUMENTS)
+        output.refuse_table(settings)
+        _listen(settings, kv.to_bytes(arguments[0]))
+        return
+    if listen:
+        raise Failure("proposal given but -l is set", EXIT_BAD_ARGUMENTS)
+    name, value = map(kv.to_bytes, arguments)
+    try:
+        with Holding(settings, name, value, ttl) as holding:
+            code = hold(settings, holding, holding.acquire())
+    except Interrupted as interrupted:
+        code = 128 + interrupted.number
+    click.get_current_context().exit(code)
+
+
+def _listen(settings: Settings, name: bytes) -> None:
+    """Every leader and each of its values, whatever member tells it. Ends when no member can be reached."""
+    ask, unreachable = settings.persistence(settings.command_timeout), 0
+    shown: dict[str, Any] = {}
+    try:
+        while True:
+            try:
+                for result in ask.stream("/v3/election/observe", {"name": kv.b64(name)}, idle=IDLE_SECONDS):
+                    unreachable = 0
+                    if result["kv"] != shown:
+                        shown = result["kv"]
+                        _show(result, settings)
+            except ConnectionFailed as error:
+                unreachable = 0 if error.maybe_done else unreachable + 1
+                if unreachable == len(settings.endpoints):
+                    raise
+    finally:
+        ask.close()
+
+
+def _show(result: dict[str, Any], settings: Settings) -> None:
+    kv.show_get({"header": result["header"], "kvs": [result["kv"]]}, settings)

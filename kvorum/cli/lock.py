@@ -1,0 +1,132 @@
+"""lock: hold a lock until a signal comes, or while a command runs.
+
+The command ends when the lock does. It is asked to (SIGTERM) when the lease was not renewed for three
+quarters of its time, and made to (SIGKILL) before the lease can have ended, or as soon as that is known; and
+if this process is killed, the kernel kills the command with it (``kvorum.cli.tied``). What no process can see
+to is a machine that stops both and goes on later: for that there is the fencing token.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from kvorum.cli import kv, tied
+from kvorum.cli.holding import Ended, Entered, Failed, Holding, InDoubt, Interrupted, Lost, Signalled
+from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, EXIT_INTERRUPTED, Failure, Settings, current
+from kvorum.errors import KvorumError
+from kvorum.persistence import now
+
+_USAGE = "lock takes a lock name argument and an optional command to execute"
+
+
+@click.command()
+@click.argument("arguments", nargs=-1, metavar="NAME [-- COMMAND...]")
+@click.option(
+    "--ttl", default=10, show_default=True, help="Seconds after which the lock is free if this is no more."
+)
+def lock(arguments: kv.Arguments, ttl: int) -> None:
+    """Wait for a lock and hold it until a signal comes; or while COMMAND runs, whose exit code is passed on.
+
+    COMMAND finds in its environment ETCD_LOCK_KEY, ETCD_LOCK_REV, and KVORUM_FENCING_TOKEN: a number that is
+    greater for each later holder. If the lock is lost, COMMAND is ended, and the exit code is 5.
+    """
+    if not arguments:
+        raise Failure(
+            "lock takes a lock name argument and an optional command to execute", EXIT_BAD_ARGUMENTS
+        )
+    settings, (name, *command) = current(), arguments
+    if command and shutil.which(command[0]) is None:
+        raise Failure(f"command {command[0]!r} cannot be run: it is not found, or no program")
+    try:
+        with Holding(settings, kv.to_bytes(name), b"", ttl) as holding:
+            entered = holding.acquire()
+            code = _run(command, holding, entered) if command else hold(settings, holding, entered)
+    except Interrupted as interrupted:
+        code = 128 + interrupted.number
+    click.get_current_context().exit(code)
+
+
+def hold(settings: Settings, holding: Holding, entered: Entered) -> int:
+    """Show the key and keep it until a signal comes. Raises KvorumError when it is lost."""
+    ask = settings.persistence(settings.command_timeout)
+    try:
+        key = {"key": kv.b64(entered.place.key)}
+        kv.show_get(ask.call("/v3/kv/range", key, until=now() + settings.command_timeout), settings)
+    finally:
+        ask.close()
+    while True:
+        match holding.next_event():
+            case Signalled():
+                return 0
+            case Lost(why):
+                raise KvorumError(f"session expired: {why}")
+            case InDoubt() | Failed() | Ended() | Entered():
+                pass
+
+
+def _run(command: list[str], holding: Holding, entered: Entered) -> int:
+    """The command's exit code, 128 and the signal's number if it was ended by one."""
+    running = _Running(command, entered)
+    threading.Thread(target=lambda: holding.events.put(Ended(running.wait())), daemon=True).start()
+    lost, killed = "", False
+    while True:
+        match holding.events.get() if killed else holding.next_event():
+            case Ended(code):
+                break
+            case Signalled(number):
+                running.forward(number)
+            case InDoubt():
+                lost = "its lease was not renewed for long"
+                running.end(signal.SIGTERM)
+            case Lost(why):
+                lost, killed = why, True
+                running.end(signal.SIGKILL)
+            case Failed() | Entered():
+                pass
+    if lost:
+        name = entered.place.key.decode(errors="replace")
+        raise Failure(f"the lock {name} was lost, so the command was ended: {lost}", EXIT_INTERRUPTED)
+    return code if code >= 0 else 128 - code
+
+
+class _Running:
+    """The command. Without a terminal it has a process group of its own, so that what it has started ends
+    with it; in one it shares ours, or it could not read, and what is typed there reaches it by itself."""
+
+    def __init__(self, command: list[str], entered: Entered) -> None:
+        self._has_terminal = os.isatty(0)
+        key = os.fsdecode(entered.place.key)
+        told = {
+            "ETCD_LOCK_KEY": key,
+            "ETCD_LOCK_REV": str(entered.revision),
+            "KVORUM_FENCING_TOKEN": str(entered.place.token),
+        }
+        starter = [sys.executable, "-I", "-S", str(Path(tied.__file__)), str(os.getpid())]
+        self._process = subprocess.Popen(
+            [*starter, *command],
+            env={**os.environ, **told},
+            process_group=None if self._has_terminal else 0,
+        )
+
+    def wait(self) -> int:
+        return self._process.wait()
+
+    def forward(self, number: int) -> None:
+        if not (self._has_terminal and number == signal.SIGINT):
+            self.end(number)
+
+    def end(self, number: int) -> None:
+        with suppress(ProcessLookupError):
+            if self._has_terminal:
+                self._process.send_signal(number)
+            elif self._process.returncode is None:
+                os.killpg(self._process.pid, number)

@@ -1,0 +1,58 @@
+"""Our command line beside etcdctl: the same words to either tool, and what it said."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+from tests.common.servers import ROOT, Server, etcd_binary
+
+KVORUM = [sys.executable, "-m", "kvorum"]
+
+
+def command(tool: str, server: Server) -> list[str]:
+    program = [str(etcd_binary("etcdctl"))] if tool == "etcdctl" else KVORUM
+    return [*program, f"--endpoints=127.0.0.1:{server.port}"]
+
+
+def run(tool: str, server: Server, arguments: list[str], given: str = "") -> tuple[int, str, str]:
+    """Exit code, output, and the line that says what is wrong; without what differs between servers."""
+    ran = subprocess.run(
+        [*command(tool, server), *arguments], input=given.encode(), capture_output=True, cwd=ROOT, check=False
+    )
+    errors = [line for line in ran.stderr.decode().splitlines() if not line.startswith("{")]
+    return ran.returncode, normalised(ran.stdout.decode(), server), normalised("\n".join(errors), server)
+
+
+def normalised(text: str, server: Server) -> str:
+    text = text.replace(str(server.port), "PORT")
+    text = re.sub(r"[0-9.]+[mµ]?s\b", "TIME", text)
+    text = re.sub(r'("?(?:cluster_id|member_id|leader|ClusterID|MemberID|Leader)"? ?: ?)\d+', r"\1ID", text)
+    text = re.sub(r"\b[0-9a-f]{15,16}\b", "ID", text)
+    text = re.sub(r'("?[rR]aft(?:Applied)?(?:Index)"? ?: ?)\d+', r"\1N", text)
+    text = re.sub(r"(, \d+){3}, $", ", N", text, flags=re.MULTILINE)
+    # How large two databases of the same content are depends on when each wrote what.
+    text = re.sub(r'("?(?:dbSize|dbSizeInUse|DBSize)"? ?: ?)\d+', r"\1SIZE", text)
+    text = re.sub(r"\b[\d.]+ kB", "SIZE", text)
+    if "RAFT INDEX" in text:
+        text = re.sub(r"(\|\s+\d+ ){2}(\|\s+\|)$", r"| N | N \2", text, flags=re.MULTILINE)
+    # A table's columns are as wide as their contents.
+    return re.sub(r"[-+| ]+", " ", text) if "ENDPOINT" in text else text
+
+
+@contextlib.contextmanager
+def watching(arguments: list[str]) -> Iterator[Callable[[], str]]:
+    """A process whose output is read line by line; nothing comes after 15 seconds."""
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, cwd=ROOT)
+    killer = threading.Timer(15, process.kill)
+    killer.start()
+    try:
+        yield lambda: process.stdout.readline().decode()
+    finally:
+        killer.cancel()
+        process.kill()
+        process.communicate()
