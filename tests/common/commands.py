@@ -32,7 +32,7 @@ def normalised(text: str, server: Server) -> str:
     text = text.replace(str(server.port), "PORT")
     text = re.sub(r"[0-9.]+[mµ]?s\b", "TIME", text)
     text = re.sub(r'("?(?:cluster_id|member_id|leader|ClusterID|MemberID|Leader)"? ?: ?)\d+', r"\1ID", text)
-    text = re.sub(r"\b[0-9a-f]{15,16}\b", "ID", text)
+    text = re.sub(r"\b[0-9a-f]{13,16}\b", "ID", text)
     text = re.sub(r'("?[rR]aft(?:Applied)?(?:Index)"? ?: ?)\d+', r"\1N", text)
     text = re.sub(r"(, \d+){3}, $", ", N", text, flags=re.MULTILINE)
     # How large two databases of the same content are depends on when each wrote what.
