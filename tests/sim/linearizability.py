@@ -28,6 +28,7 @@ and refused watches.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from typing import Any
 
 from kvstate.commands import (
@@ -133,7 +134,7 @@ class _Judge:
         self._elsewhere = history.elsewhere
         self._ends = _ends(history) if history.elsewhere is None else {}
         self._operations = history.operations
-        self._told = _told(history)
+        self._told = heard(history)
         # Compactions that may have happened, by invocation, and those that had, by answer.
         self._compacts = _compacts(history, self.model.top)
         self.compactions = Timeline([(op.invoked, revision, op) for op, revision in self._compacts], -1)
@@ -474,12 +475,11 @@ def _leases_asked_for(asked: list[Any]) -> list[int]:
     return [one.lease for one in asked if isinstance(one, Put) and one.lease]
 
 
-def _told(history: History) -> Timeline:
-    """Which revisions clients had heard of, by answers and by watches."""
+def heard(history: History, others: Sequence[Any] = ()) -> Timeline:
+    """Which revisions clients had heard of, by answers, those to ``others`` too, and by watches."""
+    asked: list[Any] = [*history.operations, *others]
     told: list[tuple[int, int, Any]] = [
-        (op.returned, op.revision, op)
-        for op in history.operations
-        if op.outcome is Outcome.OK and op.returned is not None
+        (op.returned, op.revision, op) for op in asked if op.outcome is Outcome.OK and op.returned is not None
     ]
     for log in history.watches:
         for time, response in log.responses:

@@ -24,13 +24,14 @@ from kvstate.commands import DeleteRange
 from kvstate.errors import LeaseNotFound, RequestError
 from kvstate.types import KeyValue
 from tests.sim.history import Campaign, History, LeaseLife, Lock, Moment, Operation, Outcome, Resign, Unlock
+from tests.sim.linearizability import heard
 from tests.sim.model import BadHistory, Model, Timeline, execute, operations, tell
 from tests.soak.call_wire import LEASE_NOT_FOUND
 from tests.soak.calls import Call, Coordination, key_of
+from tests.soak.ceiling import Ceiling
 from tests.soak.lease_judge import Leases
 from tests.soak.line_judge import check_call, check_guards
 from tests.soak.past import Exit, Past
-from tests.soak.told import Ceiling, heard
 
 _Cause = tuple[str, int]  # ("end", a lease) or ("enter" or "leave", the number of a call)
 

@@ -19,8 +19,8 @@ from kvstate.types import EventType
 from tests.sim.history import Campaign, Lock, Outcome, Resign, Unlock
 from tests.sim.model import BadHistory, Events, Timeline, tell
 from tests.soak.calls import GUARDED, Call, key_of
+from tests.soak.ceiling import Ceiling
 from tests.soak.past import Past, Place
-from tests.soak.told import Ceiling
 
 _ORDERED = (LeaseGrant, LeaseRevoke, Lock, Unlock, Campaign, Resign)
 

@@ -1,27 +1,10 @@
-"""Who had heard of which revision when."""
+"""How far the store can have been, by what was answered."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import Any
 
 from tests.sim.history import History, Outcome
-from tests.sim.model import Timeline
-from tests.soak.calls import Call
-
-
-def heard(history: History, calls: list[Call]) -> Timeline:
-    """By any answer, and by any watch."""
-    asked: list[Any] = [*history.operations, *calls]
-    told: list[tuple[int, int, Any]] = [
-        (op.returned, op.revision, op) for op in asked if op.outcome is Outcome.OK and op.returned is not None
-    ]
-    for log in history.watches:
-        for time, response in log.responses:
-            told.append((time, response.revision, log))
-            if response.events:
-                told.append((time, response.events[-1].kv.mod_revision, log))
-    return Timeline(told, 1)
 
 
 class Ceiling:
