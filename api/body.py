@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 from aiohttp import StreamReader, web
 
 from api.errors import BodyStalled, MessageTooLarge
+from api.schema.splitter import JsonSplitter
 
 
 async def read_body(
@@ -33,6 +35,17 @@ async def read_body(
             raise MessageTooLarge(size, named_limit)
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+async def json_values(request: web.BaseRequest, max_bytes: int) -> AsyncIterator[bytes]:
+    """The JSON values of a body that comes bit by bit; an unfinished one at its end too."""
+    invite_body(request)
+    splitter = JsonSplitter(max_bytes)
+    while chunk := await request.content.readany():
+        for value in splitter.feed(chunk):
+            yield value
+    if rest := splitter.rest():
+        yield rest
 
 
 def invite_body(request: web.BaseRequest) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -22,6 +22,7 @@ from api.schema.responses import Encoder, unary_error
 from api.service import GRPC_OVERHEAD_BYTES, Service
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 CORS: Final = {
     "Access-Control-Allow-Headers": "accept, content-type, authorization",
@@ -72,13 +73,19 @@ class Routes:
 
 def with_old_paths(routes: Routes) -> Routes:
     """etcd 3.5 still answers the ``/v3beta`` paths of its youth."""
-    unary = {**routes.unary, **{_old(path): call for path, call in routes.unary.items()}}
-    patient = {**routes.patient, **{_old(path): call for path, call in routes.patient.items()}}
-    streams = {**routes.streams, **{_old(path): call for path, call in routes.streams.items()}}
-    taskless = routes.taskless | {_old(path) for path in routes.taskless}
-    watches = routes.watches | {_old(path) for path in routes.watches}
-    single = {**routes.single, **{_old(path): call for path, call in routes.single.items()}}
-    return Routes(unary, patient, streams, routes.pages, taskless, watches, single)
+
+    def both(calls: Mapping[str, T]) -> dict[str, T]:
+        return {**calls, **{_old(path): call for path, call in calls.items()}}
+
+    return Routes(
+        both(routes.unary),
+        both(routes.patient),
+        both(routes.streams),
+        routes.pages,
+        taskless=routes.taskless | set(map(_old, routes.taskless)),
+        watches=routes.watches | set(map(_old, routes.watches)),
+        single=both(routes.single),
+    )
 
 
 def _old(path: str) -> str:

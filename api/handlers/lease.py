@@ -8,18 +8,16 @@ hang up, so that has a way of its own (``SINGLE``), which costs what any short r
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
 from contextlib import suppress
 
 from aiohttp import web
 from multidict import CIMultiDict
 
-from api.body import invite_body
+from api.body import json_values
 from api.errors import BadRequest
 from api.http import GRPC_JSON, JSON, Context, log_unforeseen
 from api.schema import requests
 from api.schema.responses import Encoder, stream_error
-from api.schema.splitter import JsonSplitter
 from api.service import Service
 
 log = logging.getLogger(__name__)
@@ -56,7 +54,7 @@ async def keep_alive(context: Context, request: web.BaseRequest) -> web.StreamRe
     and the error can still be an HTTP status."""
     response: web.StreamResponse | None = None
     try:
-        async for body in _bodies(request, context.max_request_bytes):
+        async for body in json_values(request, context.max_request_bytes):
             frame = await keep_alive_once(context.service, context.encoder, body)
             if response is None:
                 response = await _begin(request, GRPC_JSON)
@@ -87,17 +85,6 @@ async def _begin(request: web.BaseRequest, headers: CIMultiDict[str]) -> web.Str
     response.enable_chunked_encoding()
     await response.prepare(request)
     return response
-
-
-async def _bodies(request: web.BaseRequest, max_bytes: int) -> AsyncIterator[bytes]:
-    """The JSON values of a body that comes bit by bit; an unfinished one at its end too."""
-    invite_body(request)
-    splitter = JsonSplitter(max_bytes)
-    while chunk := await request.content.readany():
-        for body in splitter.feed(chunk):
-            yield body
-    if rest := splitter.rest():
-        yield rest
 
 
 UNARY = {

@@ -16,11 +16,10 @@ from typing import Any
 
 from aiohttp import web
 
-from api.body import invite_body
+from api.body import json_values
 from api.errors import BadRequest
 from api.http import GRPC_JSON, Context
 from api.schema import requests
-from api.schema.splitter import JsonSplitter
 from watch.stream import WatchStream
 from watch.watcher import WatchCreate
 
@@ -31,7 +30,6 @@ async def watch(context: Context, request: web.BaseRequest) -> web.StreamRespons
     """Serve one stream until its client hangs up. Raises BadRequest if the very first request
     is wrong: then nothing has been sent yet, and the error can still be an HTTP status."""
     stream = context.service.watch()
-    invite_body(request)
     reader = asyncio.ensure_future(_read_requests(request, stream, context.max_request_bytes))
     try:
         return await _write_responses(context, request, stream, reader)
@@ -42,13 +40,9 @@ async def watch(context: Context, request: web.BaseRequest) -> web.StreamRespons
 
 async def _read_requests(request: web.BaseRequest, stream: WatchStream, max_bytes: int) -> None:
     """Carry out requests as they come. A broken one ends the reading, as in etcd."""
-    splitter = JsonSplitter(max_bytes)
-    while chunk := await request.content.readany():
-        for body in splitter.feed(chunk):
-            await _until_room(stream)
-            carry_out(requests.decode_watch_request(body), stream)
-    if rest := splitter.rest():
-        carry_out(requests.decode_watch_request(rest), stream)
+    async for body in json_values(request, max_bytes):
+        await _until_room(stream)
+        carry_out(requests.decode_watch_request(body), stream)
 
 
 async def _until_room(stream: WatchStream) -> None:
