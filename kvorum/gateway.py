@@ -6,6 +6,7 @@ answered is not sent again: a write may have been carried out.
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import ssl
@@ -158,3 +159,8 @@ def _refusal(answer: dict[str, Any]) -> ServerError:
     if isinstance(error, dict):
         return ServerError(error["message"], int(error.get("grpc_code") or error.get("code", 2)))
     return ServerError(error or answer.get("message", ""), answer.get("code", 2))
+
+
+def b64(data: bytes) -> str:
+    """A key or value as it stands in JSON."""
+    return base64.b64encode(data).decode()

@@ -13,11 +13,11 @@ greater one, so whoever is written to can refuse a holder that has had a success
 
 from __future__ import annotations
 
-import base64
 import math
 from typing import Any, NamedTuple, NoReturn
 
 from kvorum.errors import ConnectionFailed, KvorumError
+from kvorum.gateway import b64
 from kvorum.persistence import Persistence
 
 IDLE_SECONDS = 5.0
@@ -108,7 +108,3 @@ class Line:
 
     def _call(self, path: str, message: dict[str, Any]) -> dict[str, Any]:
         return self._ask.call(path, message, until=math.inf)
-
-
-def b64(data: bytes) -> str:
-    return base64.b64encode(data).decode()

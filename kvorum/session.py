@@ -22,8 +22,8 @@ from kvorum.errors import KvorumError, ServerError
 from kvorum.persistence import Persistence, now
 
 RENEWALS_PER_TTL = 3
+NOT_FOUND = "etcdserver: requested lease not found"
 _ALREADY_EXISTS = "etcdserver: lease already exists"
-_NOT_FOUND = "etcdserver: requested lease not found"
 
 
 class Session:
@@ -62,7 +62,7 @@ class Session:
             try:
                 ask.call("/v3/lease/revoke", {"ID": str(self.lease)}, until=until)
             except ServerError as error:
-                if error.message != _NOT_FOUND:
+                if error.message != NOT_FOUND:
                     raise
 
     def _keep(self, on_lost: Callable[[str], None]) -> None:

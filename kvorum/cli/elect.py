@@ -11,6 +11,7 @@ from kvorum.cli.holding import Holding, Interrupted
 from kvorum.cli.lock import hold
 from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure, Settings, current
 from kvorum.errors import ConnectionFailed
+from kvorum.gateway import b64
 
 TTL_SECONDS = 60
 IDLE_SECONDS = 20.0
@@ -57,7 +58,7 @@ def _listen(settings: Settings, name: bytes) -> None:
     try:
         while True:
             try:
-                for result in ask.stream("/v3/election/observe", {"name": kv.b64(name)}, idle=IDLE_SECONDS):
+                for result in ask.stream("/v3/election/observe", {"name": b64(name)}, idle=IDLE_SECONDS):
                     unreachable = 0
                     if result["kv"] != shown:
                         shown = result["kv"]

@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from kvorum.cli import output
-from kvorum.cli.kv import b64
 from kvorum.cli.settings import Failure, Settings, current
 from kvorum.errors import KvorumError
+from kvorum.gateway import b64
 
 
 @click.group()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 import sys
 from typing import Any
@@ -17,6 +16,7 @@ from kvorum.cli.settings import (
     Settings,
     current,
 )
+from kvorum.gateway import b64
 
 _SORT_TARGETS = {
     "": "KEY",
@@ -27,10 +27,6 @@ _SORT_TARGETS = {
     "VERSION": "VERSION",
 }
 Arguments = tuple[str, ...]
-
-
-def b64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
 
 
 def to_bytes(argument: str) -> bytes:

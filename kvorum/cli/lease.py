@@ -19,12 +19,11 @@ from kvorum.cli.settings import (
 )
 from kvorum.errors import KvorumError, ServerError
 from kvorum.persistence import now
-from kvorum.session import RENEWALS_PER_TTL
+from kvorum.session import NOT_FOUND, RENEWALS_PER_TTL
 
 TRY_SECONDS = 2.0
 """How long one member is asked to renew a lease before the next one is."""
 _arguments = click.argument("arguments", nargs=-1, metavar="ID")
-NOT_FOUND = "etcdserver: requested lease not found"
 
 
 @click.group()
@@ -42,13 +41,10 @@ def grant(arguments: Arguments) -> None:
         ttl = go_integer(arguments[0], 10)
     except ValueError as problem:
         raise Failure(f"bad TTL ({problem})", EXIT_BAD_ARGUMENTS) from None
-    settings = current()
-    output.refuse_table(settings)
-    with settings.gateway() as gateway:
-        try:
-            answer = gateway.call("/v3/lease/grant", {"TTL": str(ttl)})
-        except ServerError as error:
-            raise Failure(f"failed to grant lease ({error})") from None
+    try:
+        settings, answer = _ask("/v3/lease/grant", {"TTL": str(ttl)})
+    except ServerError as error:
+        raise Failure(f"failed to grant lease ({error})") from None
     lease_id, granted = int(answer["ID"]), int(answer["TTL"])
     _show(
         settings,
@@ -66,13 +62,10 @@ def revoke(arguments: Arguments) -> None:
     if len(arguments) != 1:
         raise Failure("lease revoke command needs 1 argument", EXIT_BAD_ARGUMENTS)
     lease_id = _lease_id(arguments[0])
-    settings = current()
-    output.refuse_table(settings)
-    with settings.gateway() as gateway:
-        try:
-            answer = gateway.call("/v3/lease/revoke", {"ID": str(lease_id)})
-        except ServerError as error:
-            raise Failure(f"failed to revoke lease ({error})") from None
+    try:
+        settings, answer = _ask("/v3/lease/revoke", {"ID": str(lease_id)})
+    except ServerError as error:
+        raise Failure(f"failed to revoke lease ({error})") from None
     if settings.write_out == "json":
         output.write_json({"header": output.as_go(answer["header"])})
     else:
@@ -87,10 +80,7 @@ def timetolive(arguments: Arguments, keys: bool) -> None:
     if len(arguments) != 1:
         raise Failure("lease timetolive command needs lease ID as argument", EXIT_BAD_ARGUMENTS)
     lease_id = _lease_id(arguments[0])
-    settings = current()
-    output.refuse_table(settings)
-    with settings.gateway() as gateway:
-        answer = gateway.call("/v3/lease/timetolive", {"ID": str(lease_id), "keys": keys})
+    settings, answer = _ask("/v3/lease/timetolive", {"ID": str(lease_id), "keys": keys})
     ttl, granted = int(answer.get("TTL", 0)), int(answer.get("grantedTTL", 0))
     attached = [output.raw({"key": key}, "key") for key in answer.get("keys", [])]
     _show(
@@ -116,10 +106,7 @@ def _time_to_live(lease_id: int, ttl: int, granted: int, keys: list[bytes] | Non
 @click.argument("arguments", nargs=-1, metavar="")
 def list_(arguments: Arguments) -> None:
     """All leases."""
-    settings = current()
-    output.refuse_table(settings)
-    with settings.gateway() as gateway:
-        answer = gateway.call("/v3/lease/leases", {})
+    settings, answer = _ask("/v3/lease/leases", {})
     ids = [int(one["ID"]) for one in answer.get("leases", [])]
     _show(
         settings,
@@ -163,6 +150,14 @@ def keep_alive(arguments: Arguments, once: bool) -> None:
     finally:
         ask.close()
     output.write(f"lease {lease_id:016x} expired or revoked.\n")
+
+
+def _ask(path: str, message: dict[str, Any]) -> tuple[Settings, dict[str, Any]]:
+    """The answer, and how it is to be shown. Raises Failure where there is no such way, and KvorumError."""
+    settings = current()
+    output.refuse_table(settings)
+    with settings.gateway() as gateway:
+        return settings, gateway.call(path, message)
 
 
 def _show_alive(settings: Settings, answer: dict[str, Any]) -> None:

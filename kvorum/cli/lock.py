@@ -23,6 +23,7 @@ from kvorum.cli import kv, tied
 from kvorum.cli.holding import Ended, Entered, Failed, Holding, InDoubt, Interrupted, Lost, Signalled
 from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, EXIT_INTERRUPTED, Failure, Settings, current
 from kvorum.errors import KvorumError
+from kvorum.gateway import b64
 from kvorum.persistence import now
 
 _USAGE = "lock takes a lock name argument and an optional command to execute"
@@ -40,9 +41,7 @@ def lock(arguments: kv.Arguments, ttl: int) -> None:
     greater for each later holder. If the lock is lost, COMMAND is ended, and the exit code is 5.
     """
     if not arguments:
-        raise Failure(
-            "lock takes a lock name argument and an optional command to execute", EXIT_BAD_ARGUMENTS
-        )
+        raise Failure(_USAGE, EXIT_BAD_ARGUMENTS)
     settings, (name, *command) = current(), arguments
     if command and shutil.which(command[0]) is None:
         raise Failure(f"command {command[0]!r} cannot be run: it is not found, or no program")
@@ -59,7 +58,7 @@ def hold(settings: Settings, holding: Holding, entered: Entered) -> int:
     """Show the key and keep it until a signal comes. Raises KvorumError when it is lost."""
     ask = settings.persistence(settings.command_timeout)
     try:
-        key = {"key": kv.b64(entered.place.key)}
+        key = {"key": b64(entered.place.key)}
         kv.show_get(ask.call("/v3/kv/range", key, until=now() + settings.command_timeout), settings)
     finally:
         ask.close()

@@ -12,6 +12,7 @@ import click
 
 from kvorum.cli import kv, output
 from kvorum.cli.settings import EXIT_INVALID_INPUT, Failure, Settings, current
+from kvorum.gateway import b64
 
 _COMPARE = re.compile(r'\s*([a-z]+)\((".*?(?<!\\)"|[^"]*)\)\s*([<=>]|!=)\s*(.*)', re.DOTALL)
 _RESULTS = {"=": "EQUAL", ">": "GREATER", "<": "LESS", "!=": "NOT_EQUAL"}
@@ -69,14 +70,14 @@ def _compare(line: str) -> dict[str, Any]:
         raise Failure(f"malformed comparison: {line} (unknown target {target})", EXIT_INVALID_INPUT)
     kind, member = _TARGETS[target]
     text = _unquoted(operand.strip())
-    value: object = kv.b64(kv.to_bytes(text))
+    value: object = b64(kv.to_bytes(text))
     if kind != "VALUE":
         try:
             value = str(int(text, 16 if kind == "LEASE" else 10))
         except ValueError:
             raise Failure(f"invalid txn compare request: {line}", EXIT_INVALID_INPUT) from None
     return {
-        "key": kv.b64(kv.to_bytes(_unquoted(key))),
+        "key": b64(kv.to_bytes(_unquoted(key))),
         "target": kind,
         "result": _RESULTS[result],
         member: value,
