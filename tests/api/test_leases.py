@@ -14,7 +14,16 @@ from typing import Any
 import pytest
 
 from api.batches import Batches
-from api.leases import CHECKPOINTS_MAX, OF_LEASES, PAGE, REVOCATIONS_MAX, Leases, LeaseSettings, minimum_ttl
+from api.leases import (
+    CHECKPOINTS_MAX,
+    OF_LEASES,
+    PAGE,
+    REVOCATIONS_MAX,
+    REVOCATIONS_SECONDS,
+    Leases,
+    LeaseSettings,
+    minimum_ttl,
+)
 from api.lessor import CHECKPOINT_SECONDS
 from api.service import TimeToLive
 from kvstate.backend import Backend, MemoryStore
@@ -321,8 +330,20 @@ async def test_leases_that_run_out_together_are_revoked_in_groups(leader: Member
     assert len(leader.proposed) == REVOCATIONS_MAX
     leader.commit()
     await settle()
-    leader.loop.pass_seconds(0.1)
+    leader.loop.pass_seconds(REVOCATIONS_SECONDS)
     assert len(leader.proposed) == REVOCATIONS_MAX
+
+
+async def test_a_thousand_leases_a_second_are_revoked(leader: Member) -> None:
+    for lease_id in range(100, 3100):
+        leader.apply(LeaseGrant(lease_id, 30))
+    leader.loop.pass_seconds(30)
+    revoked = 0
+    for _ in range(100):
+        leader.loop.pass_seconds(REVOCATIONS_SECONDS / 2)
+        revoked += len(leader.commit())
+        await settle()
+    assert 900 <= revoked <= 1100
 
 
 async def test_long_leases_get_checkpoints_through_the_log(leader: Member) -> None:
