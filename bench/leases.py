@@ -3,8 +3,8 @@
     python -m bench.leases [--nodes 3] [--leases 100000] [--ending 10000]     # 0: leave that out
 
 One line for each figure. Processor time is that of all server processes together. A stall is what a put
-took that was asked for every two milliseconds; the same without leases, for as long, is said beside it, for on
-a shared machine most of the worst of it is the machine's.
+took that was asked for every two milliseconds; the same without leases, for as long, is said beside it, for
+on a shared machine most of the worst of it is the machine's.
 """
 
 from __future__ import annotations
