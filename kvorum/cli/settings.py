@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import click
 
-from kvorum.gateway import Gateway, Tls
+from kvorum.gateway import Gateway
 from kvorum.persistence import Persistence
+from kvorum.tls import Tls
+
+if TYPE_CHECKING:
+    from kvorum.client import Client
 
 EXIT_ERROR, EXIT_BAD_CONNECTION, EXIT_INVALID_INPUT = 1, 2, 3
 EXIT_BAD_FEATURE, EXIT_INTERRUPTED, EXIT_BAD_ARGUMENTS = 4, 5, 128
@@ -51,6 +56,14 @@ class Settings:
             return Gateway([endpoint], dial_timeout=dial, command_timeout=patience, tls=self.tls)
 
         return Persistence(self.endpoints, open_gateway)
+
+    def client(self) -> Client:
+        """Of all endpoints, with what the flags say."""
+        from kvorum.client import Client  # not for every command
+
+        return Client(
+            self.endpoints, timeout=self.command_timeout, dial_timeout=self.dial_timeout, tls=self.tls
+        )
 
     def with_endpoints(self, endpoints: tuple[str, ...]) -> Settings:
         return replace(self, endpoints=endpoints)
