@@ -9,32 +9,12 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-import ssl
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from kvorum.errors import ConnectionFailed, KvorumError, ServerError
-
-
-@dataclass(frozen=True)
-class Tls:
-    """How to check the server, and who we are. Empty strings are defaults."""
-
-    cacert: str = ""
-    cert: str = ""
-    key: str = ""
-    skip_verify: bool = False
-
-    def context(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=self.cacert or None)
-        if self.skip_verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        if self.cert:
-            context.load_cert_chain(self.cert, self.key or None)
-        return context
+from kvorum.tls import Tls
 
 
 class Gateway:
