@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kvorum.gateway import Gateway
-from kvorum.persistence import Persistence
 from kvorum.tls import Tls
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # they are slow to import, and ``--help`` needs none of them
     from kvorum.client import Client
+    from kvorum.gateway import Gateway
+    from kvorum.persistence import Persistence
 
 EXIT_ERROR, EXIT_BAD_CONNECTION, EXIT_INVALID_INPUT = 1, 2, 3
 EXIT_BAD_FEATURE, EXIT_INTERRUPTED, EXIT_BAD_ARGUMENTS = 4, 5, 128
@@ -40,6 +40,8 @@ class Settings:
     tls: Tls
 
     def gateway(self, endpoint: str | None = None) -> Gateway:
+        from kvorum.gateway import Gateway
+
         return Gateway(
             [endpoint] if endpoint else self.endpoints,
             dial_timeout=self.dial_timeout,
@@ -49,6 +51,9 @@ class Settings:
 
     def persistence(self, try_seconds: float) -> Persistence:
         """Asks all endpoints in turn, each for so long, or as long as a command may take."""
+        from kvorum.gateway import Gateway
+        from kvorum.persistence import Persistence
+
         patience = min(self.command_timeout, try_seconds)
 
         def open_gateway(endpoint: str) -> Gateway:
@@ -59,7 +64,7 @@ class Settings:
 
     def client(self) -> Client:
         """Of all endpoints, with what the flags say."""
-        from kvorum.client import Client  # not for every command
+        from kvorum.client import Client
 
         return Client(
             self.endpoints, timeout=self.command_timeout, dial_timeout=self.dial_timeout, tls=self.tls
