@@ -12,10 +12,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from kvorum.testing.clients import Clients
 from kvorum.testing.launcher import launcher
 from kvorum.testing.ports import ReservedPort
 from kvorum.testing.servers import START_SECONDS, Server, checked, own_directory, until
+
+if TYPE_CHECKING:
+    from kvorum import Client
 
 SIZE_MAX = 7
 
@@ -25,6 +30,7 @@ class Cluster:
 
     def __init__(self, members: Sequence[Server]) -> None:
         self.members = list(members)
+        self._clients = Clients(self.endpoints)
 
     @property
     def endpoints(self) -> list[str]:
@@ -34,6 +40,10 @@ class Cluster:
     @property
     def urls(self) -> list[str]:
         return [member.url for member in self.members]
+
+    def client(self, **options: Any) -> Client:
+        """A client of all members, closed with them; ``options`` are those of ``kvorum.Client``."""
+        return self._clients.make(**options)
 
     def leader(self) -> Server:
         """The member that leads; waits for one. Raises TimeoutError where there is none for long."""
@@ -62,6 +72,10 @@ class Cluster:
         """The end of every member's log."""
         return "\n".join(f"--- {member.name}\n{member.log[-4000:]}" for member in self.members)
 
+    def close(self) -> None:
+        """Close its clients; the members are closed by whoever made them."""
+        self._clients.close()
+
     def _leaders(self) -> list[Server]:
         """Those that say they lead, the one of the latest term last: an older one may not know yet."""
         leaders = []
@@ -89,7 +103,9 @@ def cluster(*, size: int = 3, flags: Sequence[str] = ()) -> Iterator[Cluster]:
             member.start(wait=False)
         for member in members:
             member.wait_until_healthy()
-        yield Cluster(members)
+        made = Cluster(members)
+        stack.callback(made.close)
+        yield made
 
 
 def _members(

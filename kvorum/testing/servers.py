@@ -16,10 +16,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from kvorum.testing.clients import Clients
 from kvorum.testing.launcher import STOP_SECONDS, Launcher, StartFailed, launcher
 from kvorum.testing.ports import ReservedPort
+
+if TYPE_CHECKING:
+    from kvorum import Client
 
 START_SECONDS = 30.0
 POLL_SECONDS = 0.002
@@ -37,6 +41,7 @@ class Server:
         self._flags = flags
         self._pid: int | None = None
         self._log = directory / f"{name}.log"
+        self._clients = Clients([self.endpoint])
         self.name = name
         self.data_dir = directory / name
 
@@ -77,6 +82,10 @@ class Server:
     def status(self) -> dict[str, Any] | None:
         """What it answers to ``/v3/maintenance/status``; None if it does not answer."""
         return _request(self.port, "POST", "/v3/maintenance/status", "{}")
+
+    def client(self, **options: Any) -> Client:
+        """A client of this server, closed with it; ``options`` are those of ``kvorum.Client``."""
+        return self._clients.make(**options)
 
     def kill(self) -> None:
         """SIGKILL: nothing is finished, nothing said to its clients. Fine if it has ended."""
@@ -124,8 +133,9 @@ class Server:
             raise StartFailed(f"{self.name} has ended with exit code {code}:\n{self.log}")
 
     def close(self) -> None:
-        """Kill it, remove its data, give up its port."""
+        """Kill it, remove its data, close its clients, give up its port."""
         try:
+            self._clients.close()
             self.kill()
             shutil.rmtree(self.data_dir, ignore_errors=True)
         finally:

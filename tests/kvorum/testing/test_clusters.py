@@ -35,6 +35,13 @@ def test_it_goes_on_without_its_leader(cluster: Cluster) -> None:
     assert len(cluster.followers()) == 2
 
 
+def test_its_client_finds_who_lives(cluster: Cluster) -> None:
+    client = cluster.client(timeout=20)
+    client.put("a", "1")
+    cluster.leader().kill()
+    assert client.put("a", "2", idempotent=True).revision > 2
+
+
 def test_a_minority_is_not_healthy(cluster: Cluster) -> None:
     """Without a majority a member can be started, but does not become healthy; with one it does."""
     one, *others = cluster.members

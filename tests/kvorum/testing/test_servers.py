@@ -31,6 +31,25 @@ def test_it_serves(server: Server) -> None:
     assert "leads in term 1" in server.log
 
 
+def test_it_comes_with_a_client(server: Server) -> None:
+    client = server.client(timeout=20)
+    client.put("a", "1")
+    server.restart()
+    found = client.get("a")
+    assert found is not None
+    assert found.value == b"1"
+
+
+def test_its_clients_end_with_it() -> None:
+    """Whoever waits for events in a thread waits no longer, and sees no error."""
+    with kvorum.testing.server() as server:
+        watch = server.client().watch("a")
+        with ThreadPoolExecutor(1) as pool:
+            seen = pool.submit(list, watch)
+            server.close()
+            assert seen.result(10) == []
+
+
 def test_each_has_data_of_its_own(server: Server) -> None:
     with kvorum.testing.server() as other:
         put(server.url, "a", "1")
