@@ -54,8 +54,11 @@ class Binding(Generic[T]):
         try:
             new = self._read(content)
         except Invalid as error:
-            told, self.error = self.error, error.below(shown)
-            return Refused(self.error) if told is None or told.problems != self.error.problems else None
+            found = error.below(shown)
+            if self.error is not None and self.error.problems == found.problems:
+                return None
+            self.error = found
+            return Refused(found)
         old, self._value, self.error = self._value, new, None
         return None if old is None or old == new else Changed(old, new)
 

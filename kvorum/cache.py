@@ -42,12 +42,16 @@ class _Content:
         self._following = Following(core, as_bytes(prefix), page)
         self._mirror = self._following.mirror
         self._told = 0  # all until this revision is here, and was told
-        self.error: KvorumError | None = None
-        """What keeps it from following at the moment; None if nothing does."""
+        self._error: KvorumError | None = None
 
     @property
     def prefix(self) -> bytes:
         return self._following.prefix
+
+    @property
+    def error(self) -> KvorumError | None:
+        """What keeps it from following at the moment; None if nothing does."""
+        return self._error or self._following.failure
 
     @property
     def revision(self) -> int:
@@ -80,7 +84,7 @@ class _Content:
             self._told = max(self._told, revision)
 
     def _is_in_trouble(self, error: KvorumError | None) -> None:
-        self.error = error
+        self._error = error
 
 
 class Cache(_Content):

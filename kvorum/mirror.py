@@ -167,6 +167,11 @@ class Following:
             return known, 0
         return known, found.revision
 
+    @property
+    def failure(self) -> KvorumError | None:
+        """What keeps the watch from being told what is new; None if nothing does."""
+        return self._watch.failure if self._watch else None
+
     def end(self) -> Any:
         """Whoever waits for changes is to wait no longer; returns the stream that he reads, if there is
         one."""
