@@ -20,6 +20,7 @@ IDLE_SECONDS = 5.0
 """A watch that says nothing for so long is asked for anew, behind a read: nobody can tell a silent one from
 that of a member that is cut off, but such a member does not answer the read."""
 SHORTEST_STEP_SECONDS = 0.5
+SHORTEST_LEFT_SECONDS = 0.001
 
 
 class Waiting:
@@ -68,7 +69,7 @@ class Waiting:
                 core.forget_token(token)
             self._failures += 1
             core.endpoints.failed(endpoint)
-            yield Sleep(core.endpoints.pause(self._failures))
+            yield Sleep(min(core.endpoints.pause(self._failures), self.step))
         else:
             raise failure
 
@@ -92,9 +93,12 @@ class Waiting:
 
     @property
     def step(self) -> float:
-        """Seconds that one thing may take, so that what follows it, such as a renewal, is not too late."""
-        longest = max(self._lease.ttl / 3, SHORTEST_STEP_SECONDS) if self._lease else math.inf
-        return min(self._core.timeout, longest)
+        """Seconds that one thing may take, so that what follows it is not too late: a renewal, or to tell that
+        the lease is lost."""
+        if self._lease is None:
+            return self._core.timeout
+        left = max(self._lease.sure_until - self._core.clock(), SHORTEST_LEFT_SECONDS)
+        return min(self._core.timeout, max(self._lease.ttl / 3, SHORTEST_STEP_SECONDS), left)
 
     def _renew(self) -> Plan[bool]:
         """Renew the lease, if it is time to; False if nobody could be asked."""
