@@ -1,4 +1,4 @@
-"""How to check a server, and who we are to it. Light: ``ssl`` is imported when a connection needs it."""
+"""How the server is checked, and who we are."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tls:
-    """Paths of PEM files; empty strings are defaults: the system's CAs, no client certificate."""
+    """Files in PEM. Empty strings are defaults: the system's CAs, and no certificate of our own."""
 
     cacert: str = ""
     cert: str = ""
@@ -19,8 +19,8 @@ class Tls:
     skip_verify: bool = False
 
     def context(self) -> ssl.SSLContext:
-        """Raises OSError when a file cannot be read or is no PEM."""
-        import ssl
+        """Raises OSError, ssl.SSLError: a file that is not there, or is no such file."""
+        import ssl  # not for every command
 
         context = ssl.create_default_context(cafile=self.cacert or None)
         if self.skip_verify:

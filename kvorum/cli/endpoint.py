@@ -13,7 +13,7 @@ from kvorum.cli import output
 from kvorum.cli.examples import examples
 from kvorum.cli.settings import Failure, Settings, current
 from kvorum.errors import KvorumError
-from kvorum.gateway import b64
+from kvorum.messages import b64
 
 
 @click.group(epilog=examples("kvorum endpoint health --cluster", "kvorum endpoint status --cluster -w table"))

@@ -12,6 +12,7 @@ import click
 from kvorum.tls import Tls
 
 if TYPE_CHECKING:  # they are slow to import, and ``--help`` needs none of them
+    from kvorum.client import Client
     from kvorum.gateway import Gateway
     from kvorum.persistence import Persistence
 
@@ -83,6 +84,14 @@ class Settings:
             )
 
         return Persistence(self.endpoints, open_gateway)
+
+    def client(self) -> Client:
+        """Of all endpoints, with what the flags say."""
+        from kvorum.client import Client
+
+        return Client(
+            self.endpoints, timeout=self.command_timeout, dial_timeout=self.dial_timeout, tls=self.tls
+        )
 
     def with_endpoints(self, endpoints: tuple[str, ...]) -> Settings:
         return replace(self, endpoints=endpoints)
