@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from kvorum.errors import ConnectionFailed, KvorumError
+from kvorum.errors import ConnectionFailed, KvorumError, ServerError
 from kvorum.messages import decode, refusal
 from kvorum.tls import Tls
 

@@ -161,12 +161,12 @@ def hoisted(arguments: list[str]) -> list[str]:
         name, equals, _ = word.partition("=")
         if word == "--" or (word == "serve" and not rest):
             rest += [word, *words]  # what follows is somebody else's
+        elif word[:2] in ("-w", "-o") and len(word) > 2:
+            front += [word[:2], word[2:].removeprefix("=")]  # as Go's flags are: -wjson, -w=json
         elif name in takes_value:
             front.append(word)
             if takes_value[name] and not equals:
                 front += [value for value in [next(words, None)] if value is not None]
-        elif word.startswith(("-w", "-o")) and not word.startswith("--") and len(word) > 2:
-            front += [word[:2], word[2:].removeprefix("=")]
         else:
             rest.append(word)
     return front + rest

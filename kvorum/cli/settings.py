@@ -89,8 +89,14 @@ class Settings:
         """Of all endpoints, with what the flags say."""
         from kvorum.client import Client
 
+        name, password = self.credentials or ("", "")
         return Client(
-            self.endpoints, timeout=self.command_timeout, dial_timeout=self.dial_timeout, tls=self.tls
+            self.endpoints,
+            timeout=self.command_timeout,
+            dial_timeout=self.dial_timeout,
+            tls=self.tls,
+            user=name,
+            password=password,
         )
 
     def with_endpoints(self, endpoints: tuple[str, ...]) -> Settings:

@@ -65,7 +65,9 @@ def test_a_watch_in_yaml_is_a_document_per_response(kvorum_server: Server) -> No
         assert event["kv"]["key"] == "eQ=="
 
 
-@pytest.mark.parametrize("words", [["-o", "json"], ["-ojson"], ["--output=json"], ["-w", "json"], ["-wjson"], ["-w=json"]])
+@pytest.mark.parametrize(
+    "words", [["-o", "json"], ["-ojson"], ["--output=json"], ["-w", "json"], ["-wjson"], ["-w=json"]]
+)
 def test_the_format_s_flag_has_four_spellings(words: list[str], kvorum_server: Server) -> None:
     """etcdctl's two, and the two that others have; before the command or behind it."""
     for line in ([*words, "get", "nothing"], ["get", "nothing", *words]):
