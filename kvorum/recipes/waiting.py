@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from kvorum.endpoints import FIRST_PAUSE_SECONDS
 from kvorum.errors import InvalidToken, KvorumError, LeaseLost, LeaseNotFound, Unavailable
 from kvorum.leases import LeasePlans
 from kvorum.messages import Message, decode_frame, encode
@@ -47,6 +48,7 @@ class Waiting:
             except KvorumError as error:
                 if not is_passing(error):
                     raise
+                yield Sleep(min(FIRST_PAUSE_SECONDS, self.step))
 
     def change(self, watched: Message, start: int, deadline: float = math.inf) -> Plan[None]:
         """Wait until something of that may have happened at ``start`` or later, or for the deadline."""
@@ -93,8 +95,8 @@ class Waiting:
 
     @property
     def step(self) -> float:
-        """Seconds that one thing may take, so that what follows it is not too late: a renewal, or to tell that
-        the lease is lost."""
+        """Seconds that one thing may take, so that what follows it is not too late: a renewal, or to tell
+        that the lease is lost."""
         if self._lease is None:
             return self._core.timeout
         left = max(self._lease.sure_until - self._core.clock(), SHORTEST_LEFT_SECONDS)
