@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from kvorum.http_async import AsyncHttp
     from kvorum.mirror import Change
     from kvorum.recipes.asynchronous import AsyncBarrier, AsyncCounter, AsyncElection, AsyncLock
-    from kvorum.records import Invalid
+    from kvorum.records import InvalidConfig
 
 T = TypeVar("T")
 
@@ -291,7 +291,7 @@ class AsyncClient:
         kind: type[T],
         *,
         on_change: Callable[[T, T], None] | None = None,
-        on_error: Callable[[Invalid], None] | None = None,
+        on_error: Callable[[InvalidConfig], None] | None = None,
     ) -> AsyncConfig[T]:
         from kvorum.config import AsyncConfig
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from kvorum.binding import Binding, Changed, Refused
-from kvorum.records import Invalid
+from kvorum.records import InvalidConfig
 from kvorum.types import KeyValue
 
 
@@ -59,5 +59,5 @@ def test_without_a_good_one_there_is_no_value() -> None:
     """Why is said."""
     binding = Binding("/app", Settings)
     binding.update(kvs())
-    with pytest.raises(Invalid, match=r"^/app/host: expected a str, but there is no such key$"):
+    with pytest.raises(InvalidConfig, match=r"^/app/host: expected a str, but there is no such key$"):
         binding.value  # noqa: B018
