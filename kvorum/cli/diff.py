@@ -26,9 +26,7 @@ Side = tuple[str, dict[bytes, bytes]]  # what to call it, and keys (without the 
 @click.option("--to-rev", default=0, help="The second side as of this revision.")
 @click.option("--format", "format_", type=click.Choice(formats.FORMATS), help="Of a FILE; not by its suffix.")
 @click.option("--exit-code", is_flag=True, help="End with 1 if there are differences.")
-def diff(
-    prefix: str, other: str | None, rev: int, to_rev: int, format_: str | None, exit_code: bool
-) -> None:
+def diff(prefix: str, other: str | None, rev: int, to_rev: int, format_: str | None, exit_code: bool) -> None:
     """Show how what is under PREFIX differs from another prefix, a file, or itself at another revision.
 
     The second argument is a file if there is a file of that name (or if it is "-"), otherwise a prefix.

@@ -54,7 +54,11 @@ def edit(target: str, recursive: bool, format_: str | None) -> None:
         else:
             revision, count = _edit_key(client, to_bytes(target))
     row = {"target": target, "changed": count, "revision": revision}
-    done = f"{target}: written (revision {revision})\n" if revision else f"{target}: unchanged, nothing written\n"
+    done = (
+        f"{target}: written (revision {revision})\n"
+        if revision
+        else f"{target}: unchanged, nothing written\n"
+    )
     records.show_one(settings, row, tuple(row), lambda: done)
 
 

@@ -78,7 +78,7 @@ def _become(command: Sequence[str], values: dict[str, bytes]) -> None:
     environment = {**os.environb, **{name.encode(): value for name, value in values.items()}}
     sys.stdout.flush()
     try:
-        os.execvpe(command[0], command, environment)
+        os.execvpe(command[0], list(command), environment)
     except FileNotFoundError:
         raise Failure(f"{command[0]}: there is no such command", _NOT_FOUND) from None
     except (OSError, ValueError) as error:
@@ -91,5 +91,3 @@ def _exports(values: dict[str, bytes]) -> str:
     for name, value in values.items():
         lines.append(f"export {name}={shlex.quote(value.decode('utf-8', 'surrogateescape'))}\n")
     return "".join(lines)
-
-

@@ -1,7 +1,7 @@
 """history: each revision of a key that the store still knows.
 
-They come from a watch that begins where the store's memory does. How it is known that it has told everything:
-where the key exists, its mod_revision is that of the last event; where it does not, the whole store is watched
+They come from a watch that begins where the store's memory does. How it is known that it has told all: where
+the key exists, its mod_revision is that of the last event; where it does not, the whole store is watched
 until the revision at which that was seen, since every revision changed something.
 """
 
@@ -84,7 +84,9 @@ def known_steps(client: Client, key: bytes, report: Callable[[int, int], None]) 
         before = client.get(key, revision=compacted) if compacted else None
         steps = [Step(before.mod_revision, before, None)] if before else []
         try:
-            for event in _events(client, key, compacted + 1, now.kvs[0] if now.kvs else None, now.revision, report):
+            for event in _events(
+                client, key, compacted + 1, now.kvs[0] if now.kvs else None, now.revision, report
+            ):
                 kv = event.kv if event.is_put else None
                 steps.append(Step(event.revision, kv, before))
                 before = kv

@@ -45,7 +45,9 @@ def import_(
     """
     settings = current()
     if prune and (not prefix or len(names) > 1):
-        raise Failure("--prune needs a --prefix, and exactly one FILE: it deletes what that lacks", EXIT_BAD_ARGUMENTS)
+        raise Failure(
+            "--prune needs a --prefix, and exactly one FILE: it deletes what that lacks", EXIT_BAD_ARGUMENTS
+        )
     sources = [(name, files.format_of(name, format_), files.read(name)) for name in names]
     under = directory(prefix)
     with settings.client() as client:
@@ -66,7 +68,9 @@ def _content(client: Client, name: str, format_: str, data: bytes, under: bytes)
         keys = reading.under(client, under, keys_only=True).kvs
         existing = [key.removeprefix(under).decode("utf-8", "replace") for key in keys]
     try:
-        content = {under + key.encode(): value for key, value in formats.read(data, format_, existing).items()}
+        content = {
+            under + key.encode(): value for key, value in formats.read(data, format_, existing).items()
+        }
     except BadContent as problem:
         raise Failure(f"{name}: {problem}", EXIT_INVALID_INPUT) from None
     if b"" in content:
@@ -90,7 +94,8 @@ def _preview(settings: Settings, name: str, changes: Changes, as_diff: bool) -> 
             revision = f"revision {changes.before.revision}"
             return terminal.painted_diff(unified(old, new, f"the store at {revision}", name))
         lines = [
-            terminal.styled(f"{_SIGNS[one.kind]} {shown(one.key)}", fg=_STYLES[one.kind]) + "\n" for one in found
+            terminal.styled(f"{_SIGNS[one.kind]} {shown(one.key)}", fg=_STYLES[one.kind]) + "\n"
+            for one in found
         ]
         return "".join(lines) + f"{name}: {_summary(changes)}; nothing is written, this is a dry run\n"
 

@@ -10,7 +10,7 @@ import click
 from kvorum.cli.data import reading, records, terminal
 from kvorum.cli.data.changes import Changes, Snapshot, Unwritten
 from kvorum.cli.data.committing import Conflict, commit
-from kvorum.cli.data.keys import directory, shown
+from kvorum.cli.data.keys import counted, directory, shown
 from kvorum.cli.data.moving import Refused, moves, target_of
 from kvorum.cli.kv import to_bytes
 from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure, Settings, current
@@ -79,7 +79,7 @@ def _transfer(source: str, target: str, recursive: bool, force: bool, *, remove:
     done = "moved" if remove else "copied"
     row = {done: len(targets), "keys": [*targets.values()], "revision": revision}
     records.show_one(
-        settings, row, (done, "revision"), lambda: f"{done} {_keys(len(targets))} (revision {revision})\n"
+        settings, row, (done, "revision"), lambda: f"{done} {counted(len(targets))} (revision {revision})\n"
     )
 
 
@@ -125,7 +125,7 @@ def _remove_prefixes(settings: Settings, prefixes: Sequence[bytes], yes: bool) -
             revision, count = revision or found.revision, count + found.count
         if not count:
             raise Failure(f"there is no key under {_listed(prefixes)}")
-        if not yes and not terminal.confirmed(f"Delete {_keys(count)} under {_listed(prefixes)}?"):
+        if not yes and not terminal.confirmed(f"Delete {counted(count)} under {_listed(prefixes)}?"):
             raise Failure("nothing was deleted")
         compares = [] if yes else [Unwritten.since(revision, prefix) for prefix in prefixes]
         outcome = client.transact(compares, [Delete(prefix, prefix=True) for prefix in prefixes])
@@ -141,17 +141,13 @@ def _is_under_another(prefix: bytes, prefixes: Sequence[bytes]) -> bool:
 
 def _report_removed(settings: Settings, count: int, revision: int) -> None:
     row: dict[str, Any] = {"removed": count, "revision": revision}
-    records.show_one(settings, row, tuple(row), lambda: f"removed {_keys(count)} (revision {revision})\n")
+    records.show_one(settings, row, tuple(row), lambda: f"removed {counted(count)} (revision {revision})\n")
 
 
 def _nothing(source: str, recursive: bool) -> Failure:
     if recursive:
         return Failure(f"there is no key under {shown(directory(source)) or 'the store'}")
     return Failure(f"there is no key {shown(to_bytes(source))} (all keys under a prefix: -r)")
-
-
-def _keys(count: int) -> str:
-    return "1 key" if count == 1 else f"{count} keys"
 
 
 def _listed(prefixes: Sequence[bytes]) -> str:

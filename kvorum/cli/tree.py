@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from kvorum.cli.data import reading, records, terminal
-from kvorum.cli.data.keys import directory, names, shown
+from kvorum.cli.data.keys import counted, directory, names, shown
 from kvorum.cli.data.unified import entry
 from kvorum.cli.settings import current
 from kvorum.types import KeyValue
@@ -47,7 +47,12 @@ def tree(prefix: str, depth: int, values: bool, rev: int) -> None:
     def simple() -> str:
         top = terminal.styled(shown(under) or ".", fg="blue", bold=True)
         directories = sum(_directories(root))
-        lines = [top, *_drawn(root, "", depth or None, values), "", f"{directories} directories, {len(found.kvs)} keys"]
+        lines = [
+            top,
+            *_drawn(root, "", depth or None, values),
+            "",
+            f"{counted(directories, 'directory', 'directories')}, {counted(len(found.kvs))}",
+        ]
         return "".join(line + "\n" for line in lines)
 
     if settings.write_out in ("json", "yaml"):
@@ -91,7 +96,9 @@ def _drawn(branch: Branch, indent: str, depth: int | None, values: bool) -> Iter
         head, *more = _label(child, values)
         yield f"{indent}{corner}{head}"
         edge = indent + below
-        yield from (f"{edge}{'│' if child.below and depth != 1 else ' '}   {line.strip()}" for line in more)
+        yield from (
+            f"{edge}{'│' if child.below and depth != 1 else ' '}   {line.removeprefix('  ')}" for line in more
+        )
         if depth != 1:
             yield from _drawn(child, edge, depth and depth - 1, values)
 

@@ -91,7 +91,11 @@ class Changes:
 
 
 def towards(
-    before: Snapshot, wanted: Mapping[bytes, bytes], *, prune: bytes | None = None, known: Iterable[bytes] = ()
+    before: Snapshot,
+    wanted: Mapping[bytes, bytes],
+    *,
+    prune: bytes | None = None,
+    known: Iterable[bytes] = (),
 ) -> Changes:
     """What makes the wanted keys have their values, and with ``prune``, a prefix that ``before`` holds whole,
     be the only ones under it."""

@@ -36,8 +36,8 @@ def _refused(error: ServerError, changes: Changes) -> Exception:
         size = max(len(changes.compares()), len(changes.operations()))
         return Failure(
             f"{len(changes)} changes are one transaction of {size} operations, more than the server takes"
-            f" (--max-txn-ops, {MAX_OPERATIONS} unless set): nothing was written; change less at once, or raise"
-            " that limit"
+            f" (--max-txn-ops, {MAX_OPERATIONS} unless set): nothing was written; change less at once, or"
+            " raise that limit"
         )
     if "request is too large" in error.message:
         size = sum(len(key) + len(value) for key, value in changes.put.items())
@@ -55,11 +55,10 @@ def _who_was_faster(client: Client, changes: Changes) -> str:
     changed = [
         shown(key)
         for key in sorted(keys)
-        if (now[key].mod_revision if key in now else 0)
-        != (before[key].mod_revision if key in before else 0)
+        if (now[key].mod_revision if key in now else 0) != (before[key].mod_revision if key in before else 0)
     ]
     named = ", ".join(changed[:_NAMED]) or "something"
     more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
-    return f"{named}{more} changed since it was read (revision {changes.before.revision}): nothing was written"
-
-
+    return (
+        f"{named}{more} changed since it was read (revision {changes.before.revision}): nothing was written"
+    )

@@ -1,10 +1,10 @@
 """The format of .env files, such that a shell's ``source`` and dotenv libraries read the same.
 
-    # a comment
-    export NAME=value            # behind a space, a comment too
-    SINGLE='as it is, also
-    over lines'
-    DOUBLE="\\n, \\r, \\t, \\\\, \\", \\$ are escapes; $NAME is not replaced"
+# a comment
+export NAME=value            # behind a space, a comment too
+SINGLE='as it is, also
+over lines'
+DOUBLE="\\n, \\r, \\t, \\\\, \\", \\$ are escapes; $NAME is not replaced"
 """
 
 from __future__ import annotations

@@ -19,7 +19,9 @@ def format_of(name: str, given: str | None) -> str:
     """The format that was asked for, or the one that the name says."""
     if found := given or formats.format_of(name):
         return found
-    what = "standard input and output have no name" if name == STANDARD else f"{name} has no suffix that tells"
+    what = (
+        "standard input and output have no name" if name == STANDARD else f"{name} has no suffix that tells"
+    )
     raise Failure(f"{what}: give --format, one of {', '.join(formats.FORMATS)}", EXIT_BAD_ARGUMENTS)
 
 

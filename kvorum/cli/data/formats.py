@@ -86,9 +86,7 @@ def _name(key: bytes) -> str:
     try:
         return key.decode()
     except UnicodeDecodeError:
-        raise BadContent(
-            f"the key {shown(key)} is no UTF-8 text, and cannot be a name in a file"
-        ) from None
+        raise BadContent(f"the key {shown(key)} is no UTF-8 text, and cannot be a name in a file") from None
 
 
 def without_bytes(content: Any) -> Any:

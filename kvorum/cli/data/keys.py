@@ -39,6 +39,10 @@ def shown(key: bytes) -> str:
     return text if text.isprintable() else quoted(key)
 
 
+def counted(count: int, one: str = "key", many: str = "keys") -> str:
+    return f"{count} {one if count == 1 else many}"
+
+
 def quoted(data: bytes) -> str:
     """In double quotes, with escapes for all that cannot be printed."""
     from kvorum.cli.output import go_quoted

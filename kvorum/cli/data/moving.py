@@ -28,10 +28,11 @@ def moves(
     force: bool,
     whole: tuple[bytes, bytes] | None = None,
 ) -> Changes:
-    """Copies each key of ``targets`` to its target, and with ``remove`` deletes it. ``before`` holds the keys,
-    and those of the targets that there are; ``whole`` are two prefixes: these keys are all under the first, and
-    all targets are under the second. A moved key
-    keeps its lease, a copied one has none, as a copy shall not end with the original. Raises Refused."""
+    """Copies each key of ``targets`` to its target, and with ``remove`` deletes it.
+
+    ``before`` holds the keys, and those of the targets that there are. ``whole`` are two prefixes: these keys
+    are all that is under the first, and the targets are under the second. A moved key keeps its lease, a
+    copied one has none, as a copy shall not end with the original. Raises Refused."""
     if same := [key for key, target in targets.items() if key == target]:
         raise Refused(f"{_named(same)}: source and target are the same")
     overwritten = [target for target in targets.values() if target in before.kvs]

@@ -1,4 +1,4 @@
-"""Answers as rows in the format that ``-o`` asks for: json, yaml, table or fields; simple is the command's own.
+"""Answers as rows, in the format that ``-o`` asks for: json, yaml, table, fields; simple is each command's.
 
 Bytes are text where they are UTF-8, and otherwise ``{"$base64": …}`` as in exported files (in a table and in
 fields: quoted).

@@ -79,7 +79,7 @@ def entry(key: bytes, value: bytes) -> list[str]:
     if not text.replace("\n", "").isprintable():
         return [f"{name}: {quoted(value)}"]
     if "\n" not in text:
-        plain = text == text.strip() and text and text[0] not in "\"|"
+        plain = text == text.strip() and text and text[0] not in '"|'
         return [f"{name}: {text if plain else quoted(value)}"]
     *lines, last = text.split("\n")
     # As in YAML: |- where the last line does not end.

@@ -4,7 +4,6 @@ texts), with YAML 1.2's numbers and booleans inside lists."""
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -87,7 +86,7 @@ _Dumper.add_representer(str, _text)
 def read(text: str) -> Any:
     """Raises BadContent, with the line."""
     try:
-        return yaml.load(text, _Loader)  # noqa: S506  # a SafeLoader
+        return yaml.load(text, _Loader)  # a SafeLoader
     except yaml.MarkedYAMLError as error:
         where = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise BadContent(f"{where}{error.problem or error}") from None
@@ -97,9 +96,7 @@ def read(text: str) -> Any:
         raise BadContent("mappings are nested too deep, or contain themselves") from None
 
 
-def write(content: Mapping[str, Any]) -> str:
-    if not content:
-        return "{}\n"
+def write(content: Any) -> str:
     return yaml.dump(
         content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=2**31
     )

@@ -15,17 +15,38 @@ from kvorum.cli.data import formats
 from kvorum.cli.data.nesting import BadContent
 
 NAMES = st.lists(
-    st.sampled_from(["db", "host", "a.b", "", "$base64", "8080", "ü", "true", "<<", "~", "a b", "#x", "=", "\\"]),
+    st.sampled_from(
+        ["db", "host", "a.b", "", "$base64", "8080", "ü", "true", "<<", "~", "a b", "#x", "=", "\\"]
+    ),
     min_size=1,
     max_size=4,
 ).map("/".join)
 TEXTS = st.text(max_size=12) | st.sampled_from(
-    ["no", "1.10", "0755", "null", "", "a\nb", " x ", "base64:AA==", "it's", '"', "$HOME", "# no", "\x85", "a\r\n"]
+    [
+        "no",
+        "1.10",
+        "0755",
+        "null",
+        "",
+        "a\nb",
+        " x ",
+        "base64:AA==",
+        "it's",
+        '"',
+        "$HOME",
+        "# no",
+        "\x85",
+        "a\r\n",
+    ]
 )
 VALUES = TEXTS.map(str.encode) | st.binary(max_size=6)
 
 
-@given(st.dictionaries(NAMES.map(str.encode), VALUES, max_size=8), st.sampled_from(formats.FORMATS), st.booleans())
+@given(
+    st.dictionaries(NAMES.map(str.encode), VALUES, max_size=8),
+    st.sampled_from(formats.FORMATS),
+    st.booleans(),
+)
 def test_what_is_written_is_read_again(values: dict[bytes, bytes], format_: str, typed: bool) -> None:
     """Every key and value of a store goes through a file of every format unchanged."""
     try:
@@ -54,10 +75,12 @@ def test_what_is_written_is_read_again(values: dict[bytes, bytes], format_: str,
         ("json", '{"db": "x", "db/host": "y"}', {"db": "x", "db/host": "y"}),
         ("toml", 'a = 0x10\nb = 1.50\nt = 2026-01-02T03:04:05Z\n[db]\nhost = "h"\nports = [1, 2]\n',
          {"a": "16", "b": "1.50", "t": "2026-01-02T03:04:05+00:00", "db/host": "h", "db/ports": "[1,2]"}),
-        ("env", "# c\nA=1\nexport B = two words # c\nC='it #is'\nD=\"x\\ny \\$Z\\d\"\nE=\nF=#f\nG= # c\r\nH=h\r\n",
-         {"A": "1", "B": "two words", "C": "it #is", "D": "x\ny $Z\\d", "E": "", "F": "#f", "G": "", "H": "h"}),
-        ("properties", "# c\n! c\ndb.host = h\ndb.port:5\nfile\\\\.txt x y\nempty\nlong=a\\\n   b\nu=\\u00fc\\ud83d\\ude00",
-         {"db/host": "h", "db/port": "5", "file.txt": "x y", "empty": "", "long": "ab", "u": "ü😀"}),
+        ("env", "# c\nA=1\nexport B = two words # c\nC='it #is'\nD=\"x\\ny \\$Z\\d\"\nE=\n",
+         {"A": "1", "B": "two words", "C": "it #is", "D": "x\ny $Z\\d", "E": ""}),
+        ("env", "F=#f\nG= # c\r\nH=h\r\n", {"F": "#f", "G": "", "H": "h"}),
+        ("properties", "# c\n! c\ndb.host = h\ndb.port:5\nfile\\\\.txt x y\nempty\n",
+         {"db/host": "h", "db/port": "5", "file.txt": "x y", "empty": ""}),
+        ("properties", "long=a\\\n   b\nu=\\u00fc\\ud83d\\ude00", {"long": "ab", "u": "ü😀"}),
     ],
 )  # fmt: skip
 def test_what_a_file_says(format_: str, text: str, expected: dict[str, str]) -> None:
@@ -133,7 +156,15 @@ def test_a_variable_stands_for_the_key_it_was_made_of() -> None:
 
 def test_numbers_stay_text_unless_they_are_asked_for() -> None:
     """With typed, only what reads back as the very same text is a number, a boolean or a list."""
-    values = {b"a": b"8080", b"b": b"1.10", b"c": b"true", b"d": b"[1,2]", b"e": b"1.5", b"f": b"007", b"g": b"[1, 2]"}
+    values = {
+        b"a": b"8080",
+        b"b": b"1.10",
+        b"c": b"true",
+        b"d": b"[1,2]",
+        b"e": b"1.5",
+        b"f": b"007",
+        b"g": b"[1, 2]",
+    }
     assert json.loads(formats.write(values, "json"))["a"] == "8080"
     assert json.loads(formats.write(values, "json", typed=True)) == {
         "a": 8080, "b": "1.10", "c": True, "d": [1, 2], "e": 1.5, "f": "007", "g": "[1, 2]"
@@ -142,7 +173,13 @@ def test_numbers_stay_text_unless_they_are_asked_for() -> None:
 
 def test_others_read_our_files_alike(tmp_path: Path) -> None:
     """PyYAML's own loader sees texts, and a shell reads a .env file as we do."""
-    values = {b"A": b"no", b"B": b"it's $HOME `x` \\n \"y\"", b"C": b"a\nb'c\n", b"D": b"1.0", b"E": b"a\n b\n"}
+    values = {
+        b"A": b"no",
+        b"B": b'it\'s $HOME `x` \\n "y"',
+        b"C": b"a\nb'c\n",
+        b"D": b"1.0",
+        b"E": b"a\n b\n",
+    }
     texts = {key.decode(): value.decode() for key, value in values.items()}
     assert yaml.safe_load(formats.write(values, "yaml")) == texts
     (tmp_path / "file.env").write_bytes(formats.write(values, "env"))
@@ -155,7 +192,14 @@ def test_others_read_our_files_alike(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("a.yml", "yaml"), ("a.YAML", "yaml"), (".env", "env"), (".env.local", "env"), ("prod.env", "env"), ("a", None)],
+    [
+        ("a.yml", "yaml"),
+        ("a.YAML", "yaml"),
+        (".env", "env"),
+        (".env.local", "env"),
+        ("prod.env", "env"),
+        ("a", None),
+    ],
 )
 def test_the_format_is_known_by_the_name(name: str, expected: str | None) -> None:
     """The suffix says it."""
