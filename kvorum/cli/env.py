@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from kvorum.cli.data import reading, records
 from kvorum.cli.data.environment import variables
 from kvorum.cli.data.keys import directory, shown
 from kvorum.cli.data.nesting import BadContent
-from kvorum.cli.settings import Failure, current
+from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure, current
 
 _COMMAND = "kvorum.env.command"
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127  # what shells end with
@@ -46,6 +47,12 @@ def env(prefix: str, name_prefix: str, rev: int) -> None:
     $ eval "$(kvorum env /app)"
     """
     settings = current()
+    if not re.fullmatch(r"([A-Za-z_][A-Za-z0-9_]*)?", name_prefix):
+        raise Failure(
+            f"--name-prefix is {name_prefix!r}: expected letters, digits and underscores, and no digit at the"
+            " beginning",
+            EXIT_BAD_ARGUMENTS,
+        )
     command: list[str] = click.get_current_context().meta.get(_COMMAND, [])
     under = directory(prefix)
     with settings.client() as client:
@@ -54,8 +61,8 @@ def env(prefix: str, name_prefix: str, rev: int) -> None:
     if command:
         _become(command, values)
     rows = [{"name": name, "value": value} for name, value in values.items()]
-    if settings.write_out in ("json", "yaml"):
-        records.write_document(settings, values)
+    if settings.write_out == "json":
+        records.write_document(values)
     else:
         records.show(settings, rows, ("name", "value"), lambda: _exports(values))
 

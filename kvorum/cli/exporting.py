@@ -29,7 +29,8 @@ def export(name: str, prefix: str, format_: str | None, rev: int, typed: bool) -
     """
     settings = current()
     if name == files.STANDARD and format_ is None:
-        format_ = settings.write_out if settings.write_out in formats.FORMATS else "yaml"
+        is_json = settings.write_out == "json" and not getattr(settings, "yaml", False)
+        format_ = "json" if is_json else "yaml"
     kind = files.format_of(name, format_)
     under = directory(prefix)
     with settings.client() as client, terminal.progress("reading") as report:

@@ -55,8 +55,8 @@ def tree(prefix: str, depth: int, values: bool, rev: int) -> None:
         ]
         return "".join(line + "\n" for line in lines)
 
-    if settings.write_out in ("json", "yaml"):
-        records.write_document(settings, _document(root, depth or None, values))
+    if settings.write_out == "json":
+        records.write_document(_document(root, depth or None, values))
         return
     rows = [_row(kv, values) for kv in found.kvs.values()]
     records.show(settings, rows, (*_COLUMNS, "value") if values else _COLUMNS, simple)

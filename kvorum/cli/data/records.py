@@ -6,7 +6,6 @@ fields: quoted).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -24,8 +23,8 @@ def show(
 ) -> None:
     """Rows of these columns. ``simple`` is asked for its text only when that is wanted."""
     match settings.write_out:
-        case "json" | "yaml":
-            write_document(settings, [dict(row) for row in rows])
+        case "json":
+            write_document([dict(row) for row in rows])
         case "table":
             cells = [[_cell(row.get(column)) for column in columns] for row in rows]
             output.write(output.table([column.upper().replace("_", " ") for column in columns], cells))
@@ -37,20 +36,15 @@ def show(
 
 def show_one(settings: Settings, row: Record, columns: Sequence[str], simple: Callable[[], str]) -> None:
     """One row: in JSON and YAML not in a list."""
-    if settings.write_out in ("json", "yaml"):
-        write_document(settings, dict(row))
+    if settings.write_out == "json":
+        write_document(dict(row))
     else:
         show(settings, [row], columns, simple)
 
 
-def write_document(settings: Settings, document: Any) -> None:
-    plain = _plain(document)
-    if settings.write_out == "json":
-        output.write(json.dumps(plain, ensure_ascii=False, separators=(",", ":")) + "\n")
-    else:
-        from kvorum.cli.data import yaml_format
-
-        output.write(yaml_format.write(plain))
+def write_document(document: Any) -> None:
+    """As JSON, or as the YAML that was asked for in its place."""
+    output.write_json(_plain(document))
 
 
 def _plain(value: Any) -> Any:

@@ -39,6 +39,11 @@ class CommandLine:
     port: int
     folder: Path
 
+    home = str(ROOT)  # where python -m kvorum finds us
+
+    def command(self, *arguments: str) -> list[str]:
+        return [*KVORUM, *self._words(arguments)]
+
     def _words(self, arguments: tuple[str, ...]) -> list[str]:
         return [f"--endpoints=127.0.0.1:{self.port}", *arguments]
 
@@ -56,7 +61,7 @@ class CommandLine:
 
     def process(self, *arguments: str, **environment: str) -> Ran:
         ran = subprocess.run(
-            [*KVORUM, *self._words(arguments)],
+            self.command(*arguments),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             cwd=self.folder,
@@ -91,7 +96,7 @@ class CommandLine:
         """On a terminal of its own; when that text is seen, the answer is typed. All is in ``out``."""
         leader, follower = pty.openpty()
         process = subprocess.Popen(
-            [*KVORUM, *self._words(arguments)],
+            self.command(*arguments),
             stdin=follower,
             stdout=follower,
             stderr=follower,
