@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kvorum.cli import completing
 from kvorum.cli.data import files, formats, reading, records, terminal
 from kvorum.cli.data.keys import directory, shown
 from kvorum.cli.data.nesting import BadContent
 from kvorum.cli.data.unified import differences, unified
+from kvorum.cli.examples import examples
 from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, EXIT_ERROR, EXIT_INVALID_INPUT, Failure, current
 
 if TYPE_CHECKING:
@@ -19,8 +21,15 @@ if TYPE_CHECKING:
 Side = tuple[str, dict[bytes, bytes]]  # what to call it, and keys (without the prefix) with values
 
 
-@click.command()
-@click.argument("prefix")
+@click.command(
+    epilog=examples(
+        "kvorum diff /app /staging",
+        "kvorum diff /app config.yaml",
+        "kvorum diff /app --rev 100",
+        "kvorum diff /app --rev 100 --to-rev 120",
+    )
+)
+@click.argument("prefix", shell_complete=completing.keys())
 @click.argument("other", default=None, required=False, metavar="[OTHER_PREFIX | FILE]")
 @click.option("--rev", default=0, help="The first side as of this revision.")
 @click.option("--to-rev", default=0, help="The second side as of this revision.")
@@ -31,12 +40,6 @@ def diff(prefix: str, other: str | None, rev: int, to_rev: int, format_: str | N
 
     The second argument is a file if there is a file of that name (or if it is "-"), otherwise a prefix.
     Without --rev both sides are read at one revision.
-
-    \b
-    $ kvorum diff /app /staging
-    $ kvorum diff /app config.yaml
-    $ kvorum diff /app --rev 100
-    $ kvorum diff /app --rev 100 --to-rev 120
     """
     settings = current()
     if other is None and not rev:

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kvorum.cli import completing
 from kvorum.cli.data import formats, reading, records, terminal
 from kvorum.cli.data.changes import Changes, towards
 from kvorum.cli.data.committing import commit
 from kvorum.cli.data.keys import directory, shown
 from kvorum.cli.data.nesting import BadContent
+from kvorum.cli.examples import examples
 from kvorum.cli.kv import to_bytes
 from kvorum.cli.settings import EXIT_INVALID_INPUT, Failure, current
 
@@ -32,8 +34,13 @@ _HEADER = """\
 Reader = Callable[[bytes], Changes]
 
 
-@click.command()
-@click.argument("target", metavar="KEY | PREFIX/")
+@click.command(
+    epilog=examples(
+        "kvorum edit /app/db/host",
+        "kvorum edit /app/",
+    )
+)
+@click.argument("target", metavar="KEY | PREFIX/", shell_complete=completing.keys())
 @click.option("-r", "-R", "--recursive", is_flag=True, help="A prefix, without a slash at its end.")
 @click.option("--format", "format_", type=click.Choice(formats.FORMATS), help="Of a prefix; YAML otherwise.")
 def edit(target: str, recursive: bool, format_: str | None) -> None:
@@ -42,10 +49,6 @@ def edit(target: str, recursive: bool, format_: str | None) -> None:
     It is written only if nobody else changed it meanwhile; otherwise nothing is, and your text is kept in a
     file. A key that is not there is created. Where a value does not end in a line break, the one that editors
     add at the end is taken off again.
-
-    \b
-    $ kvorum edit /app/db/host
-    $ kvorum edit /app/
     """
     settings = current()
     with settings.client() as client:

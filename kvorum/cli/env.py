@@ -10,10 +10,12 @@ from collections.abc import Sequence
 
 import click
 
+from kvorum.cli import completing
 from kvorum.cli.data import reading, records
 from kvorum.cli.data.environment import variables
 from kvorum.cli.data.keys import directory, shown
 from kvorum.cli.data.nesting import BadContent
+from kvorum.cli.examples import examples
 from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure, current
 
 _COMMAND = "kvorum.env.command"
@@ -30,21 +32,23 @@ class _EnvCommand(click.Command):
         return super().parse_args(ctx, args)
 
 
-@click.command(cls=_EnvCommand)
-@click.argument("prefix", metavar="PREFIX [-- COMMAND...]")
+@click.command(
+    cls=_EnvCommand,
+    epilog=examples(
+        "kvorum env /app -- ./server --port 8080",
+        'eval "$(kvorum env /app)"',
+    ),
+)
+@click.argument("prefix", metavar="PREFIX [-- COMMAND...]", shell_complete=completing.keys())
 @click.option("--name-prefix", default="", help="Begin each variable's name with this.")
 @click.option("--rev", default=0, help="As of this revision.")
 def env(prefix: str, name_prefix: str, rev: int) -> None:
     """Run a command with the keys under PREFIX in its environment, or print them for a shell.
 
     /app/db/host under /app is DB_HOST: letters become capitals, and all but letters, digits and underscores
-    becomes an underscore. Two keys of one name are refused. Keys win over variables that are set already. The
+    become underscores. Two keys of one name are refused. Keys win over variables that are set already. The
     command takes the place of kvorum, so its exit code is its own; 127 says that there is none of that name,
     126 that it cannot be run.
-
-    \b
-    $ kvorum env /app -- ./server --port 8080
-    $ eval "$(kvorum env /app)"
     """
     settings = current()
     if not re.fullmatch(r"([A-Za-z_][A-Za-z0-9_]*)?", name_prefix):

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import click
 
+from kvorum.cli import completing
 from kvorum.cli.data import files, formats, reading, terminal
 from kvorum.cli.data.keys import directory
 from kvorum.cli.data.nesting import BadContent
+from kvorum.cli.examples import examples
 from kvorum.cli.settings import Failure, current
 
 
-@click.command(name="export")
-@click.argument("name", default=files.STANDARD, metavar="[FILE]")
+@click.command(
+    name="export",
+    epilog=examples(
+        "kvorum export --prefix /app",
+        "kvorum export backup.json",
+        "kvorum export .env --prefix /app --rev 1234",
+    ),
+)
+@click.argument("name", default=files.STANDARD, metavar="[FILE]", shell_complete=completing.files)
 @click.option("--prefix", default="", help="Only the keys under this prefix, named without it.")
 @click.option("--format", "format_", type=click.Choice(formats.FORMATS), help="Not by the file's suffix.")
 @click.option("--rev", default=0, help="As of this revision.")
@@ -21,16 +30,10 @@ def export(name: str, prefix: str, format_: str | None, rev: int, typed: bool) -
 
     Without a FILE, or with "-", they go to standard output, as YAML unless --format or -o says otherwise. A
     file is replaced as a whole.
-
-    \b
-    $ kvorum export --prefix /app
-    $ kvorum export backup.json
-    $ kvorum export .env --prefix /app --rev 1234
     """
     settings = current()
     if name == files.STANDARD and format_ is None:
-        is_json = settings.write_out == "json" and not getattr(settings, "yaml", False)
-        format_ = "json" if is_json else "yaml"
+        format_ = "json" if settings.write_out == "json" and not settings.yaml else "yaml"
     kind = files.format_of(name, format_)
     under = directory(prefix)
     with settings.client() as client, terminal.progress("reading") as report:

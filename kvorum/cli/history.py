@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kvorum.cli import completing
 from kvorum.cli.data import records, terminal
 from kvorum.cli.data.keys import shown
 from kvorum.cli.data.unified import compared, entry
+from kvorum.cli.examples import examples
 from kvorum.cli.kv import to_bytes
 from kvorum.cli.settings import Failure, current
 from kvorum.errors import Compacted
@@ -48,8 +50,14 @@ class Step:
         return "lease" if self.kv.lease != self.before.lease else "same"
 
 
-@click.command()
-@click.argument("key")
+@click.command(
+    epilog=examples(
+        "kvorum history /app/db/host",
+        "kvorum history /app/nginx.conf -p -n 3",
+        "kvorum history /app/db/host -o json",
+    )
+)
+@click.argument("key", shell_complete=completing.keys())
 @click.option("-n", "--last", type=click.IntRange(min=1), help="Only so many, the latest.")
 @click.option("-p", "--patch", is_flag=True, help="Show each change as a diff of lines.")
 def history(key: str, last: int | None, patch: bool) -> None:
@@ -58,11 +66,6 @@ def history(key: str, last: int | None, patch: bool) -> None:
     A change is "created", "changed", "deleted", "lease" (only that changed) or "same" (put again as it was).
     What was before the last compaction is forgotten, but for the state it left. For a key that does not exist
     now, all changes of the store are looked through.
-
-    \b
-    $ kvorum history /app/db/host
-    $ kvorum history /app/nginx.conf -p -n 3
-    $ kvorum history /app/db/host -o json
     """
     settings = current()
     name = to_bytes(key)

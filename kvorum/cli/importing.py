@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kvorum.cli import completing
 from kvorum.cli.data import files, formats, reading, records, terminal
 from kvorum.cli.data.changes import Changes, after, towards
 from kvorum.cli.data.committing import commit
 from kvorum.cli.data.keys import directory, shown
 from kvorum.cli.data.nesting import BadContent
 from kvorum.cli.data.unified import differences, unified
+from kvorum.cli.examples import examples
 from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, EXIT_INVALID_INPUT, Failure, Settings, current
 
 if TYPE_CHECKING:
@@ -22,9 +24,18 @@ _SIGNS = {"added": "+", "changed": "~", "removed": "-"}
 _STYLES = {"added": "green", "changed": "yellow", "removed": "red"}
 
 
-@click.command(name="import")
-@click.argument("names", nargs=-1, required=True, metavar="FILE...")
-@click.option("--prefix", default="", help="Put the keys under this prefix.")
+@click.command(
+    name="import",
+    epilog=examples(
+        "kvorum import config.yaml --prefix /app",
+        "kvorum import config.yaml --prefix /app --prune --diff",
+        "kvorum import - --format yaml --prefix /app < backup",
+    ),
+)
+@click.argument("names", nargs=-1, required=True, metavar="FILE...", shell_complete=completing.files)
+@click.option(
+    "--prefix", default="", help="Put the keys under this prefix.", shell_complete=completing.keys()
+)
 @click.option("--format", "format_", type=click.Choice(formats.FORMATS), help="Not by the file's suffix.")
 @click.option("--dry-run", is_flag=True, help="Write nothing; list the keys that would change.")
 @click.option("--diff", is_flag=True, help="Write nothing; show what would change as a unified diff.")
@@ -37,11 +48,6 @@ def import_(
     Nested mappings become keys: {"db": {"host": "a"}} is the key db/host. Each file is one transaction: all
     of it is written or, where somebody changed one of its keys meanwhile, or it is larger than the server
     takes (--max-txn-ops), nothing. "-" is standard input.
-
-    \b
-    $ kvorum import config.yaml --prefix /app
-    $ kvorum import config.yaml --prefix /app --prune --diff
-    $ kvorum export --prefix /app --endpoints old:2379 | kvorum import - --format yaml --prefix /app
     """
     settings = current()
     if prune and (not prefix or len(names) > 1):

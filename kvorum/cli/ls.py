@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kvorum.cli import completing
 from kvorum.cli.data import listing, reading, records, terminal
 from kvorum.cli.data.keys import directory, shown
 from kvorum.cli.data.listing import Entry
+from kvorum.cli.examples import examples
 from kvorum.cli.kv import to_bytes
 from kvorum.cli.settings import Failure, current
 
@@ -20,8 +22,14 @@ _LONG = ("revision", "version", "keys", "size", "lease")
 _WIDTHS = (10, 8, 8, 10)
 
 
-@click.command()
-@click.argument("prefix", default="")
+@click.command(
+    epilog=examples(
+        "kvorum ls /",
+        "kvorum ls -l /app",
+        "kvorum ls -R /app -o json",
+    )
+)
+@click.argument("prefix", default="", shell_complete=completing.keys())
 @click.option("-l", "--long", is_flag=True, help="With revision, version, number of keys and bytes.")
 @click.option("-R", "--recursive", is_flag=True, help="All keys under the prefix, not one level.")
 @click.option("--rev", default=0, help="As of this revision.")
@@ -30,11 +38,6 @@ def ls(prefix: str, long: bool, recursive: bool, rev: int) -> None:
 
     What has keys below it ends in a slash. With -l, the line of a directory tells the latest revision, the
     number of keys and the bytes of all values below it.
-
-    \b
-    $ kvorum ls /
-    $ kvorum ls -l /app
-    $ kvorum ls -R /app -o json
     """
     settings = current()
     under = directory(prefix)

@@ -36,11 +36,8 @@ _COMMANDS = {
     "txn": ("kvorum.cli.txn:txn", "Carry out a transaction."),
     "watch": ("kvorum.cli.watch:watch", "Watch keys and print their changes."),
     "compaction": ("kvorum.cli.kv:compaction", "Forget all history before a revision."),
-    "import": ("kvorum.cli.importing:import_", "Put the keys and values of files, each in one transaction."),
-    "export": (
-        "kvorum.cli.exporting:export",
-        "Write keys and values as YAML, JSON, TOML, .env or .properties.",
-    ),
+    "import": ("kvorum.cli.importing:import_", "Put the keys and values of a file, in one transaction."),
+    "export": ("kvorum.cli.exporting:export", "Write keys and values as a file, in five formats."),
     "ls": ("kvorum.cli.ls:ls", "List the keys under a prefix like a directory."),
     "tree": ("kvorum.cli.tree:tree", "Draw the keys under a prefix as a tree."),
     "edit": ("kvorum.cli.edit:edit", "Edit a value or a prefix in your editor."),

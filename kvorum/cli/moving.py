@@ -7,11 +7,13 @@ from typing import Any
 
 import click
 
+from kvorum.cli import completing
 from kvorum.cli.data import reading, records, terminal
 from kvorum.cli.data.changes import Changes, Snapshot, Unwritten
 from kvorum.cli.data.committing import Conflict, commit
 from kvorum.cli.data.keys import counted, directory, shown
 from kvorum.cli.data.moving import Refused, moves, target_of
+from kvorum.cli.examples import examples
 from kvorum.cli.kv import to_bytes
 from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure, Settings, current
 from kvorum.txn import Delete
@@ -20,9 +22,14 @@ _RECURSIVE = click.option("-r", "-R", "--recursive", is_flag=True, help="All key
 _FORCE = click.option("-f", "--force", is_flag=True, help="Overwrite keys that exist.")
 
 
-@click.command()
-@click.argument("source")
-@click.argument("target")
+@click.command(
+    epilog=examples(
+        "kvorum cp /app/db/host /app/db/host.old",
+        "kvorum cp -r /app /staging",
+    )
+)
+@click.argument("source", shell_complete=completing.keys())
+@click.argument("target", shell_complete=completing.keys())
 @_RECURSIVE
 @_FORCE
 def cp(source: str, target: str, recursive: bool, force: bool) -> None:
@@ -30,17 +37,18 @@ def cp(source: str, target: str, recursive: bool, force: bool) -> None:
 
     A TARGET that ends in a slash is a place to copy a key to under its own last name. With -r, the keys under
     SOURCE come to be under TARGET. Copies belong to no lease.
-
-    \b
-    $ kvorum cp /app/db/host /app/db/host.old
-    $ kvorum cp -r /app /staging
     """
     _transfer(source, target, recursive, force, remove=False)
 
 
-@click.command()
-@click.argument("source")
-@click.argument("target")
+@click.command(
+    epilog=examples(
+        "kvorum mv /app/dbhost /app/db/host",
+        "kvorum mv -r /app /apps/first",
+    )
+)
+@click.argument("source", shell_complete=completing.keys())
+@click.argument("target", shell_complete=completing.keys())
 @_RECURSIVE
 @_FORCE
 def mv(source: str, target: str, recursive: bool, force: bool) -> None:
@@ -48,10 +56,6 @@ def mv(source: str, target: str, recursive: bool, force: bool) -> None:
 
     A TARGET that ends in a slash is a place to move a key to under its own last name. With -r, the keys under
     SOURCE come to be under TARGET. What is moved keeps its lease.
-
-    \b
-    $ kvorum mv /app/dbhost /app/db/host
-    $ kvorum mv -r /app /apps/first
     """
     _transfer(source, target, recursive, force, remove=True)
 
@@ -83,8 +87,13 @@ def _transfer(source: str, target: str, recursive: bool, force: bool, *, remove:
     )
 
 
-@click.command()
-@click.argument("keys", nargs=-1, required=True, metavar="KEY...")
+@click.command(
+    epilog=examples(
+        "kvorum rm /app/db/host /app/db/port",
+        "kvorum rm -r /staging",
+    )
+)
+@click.argument("keys", nargs=-1, required=True, metavar="KEY...", shell_complete=completing.keys(99))
 @click.option("-r", "-R", "--recursive", is_flag=True, help="All keys under each prefix.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def rm(keys: Sequence[str], recursive: bool, yes: bool) -> None:
@@ -92,10 +101,6 @@ def rm(keys: Sequence[str], recursive: bool, yes: bool) -> None:
 
     Before it deletes prefixes it says how many keys that is, and asks; where nobody can be asked, it wants
     --yes. What changes under a prefix while the question stands is not deleted unseen: then nothing is.
-
-    \b
-    $ kvorum rm /app/db/host /app/db/port
-    $ kvorum rm -r /staging
     """
     settings = current()
     if recursive:

@@ -7,9 +7,11 @@ from typing import Any
 
 import click
 
+from kvorum.cli import completing
 from kvorum.cli.data import reading, records, terminal
 from kvorum.cli.data.keys import counted, directory, names, shown
 from kvorum.cli.data.unified import entry
+from kvorum.cli.examples import examples
 from kvorum.cli.settings import current
 from kvorum.types import KeyValue
 
@@ -25,19 +27,19 @@ class Branch:
         self.below: dict[str, Branch] = {}
 
 
-@click.command()
-@click.argument("prefix", default="")
+@click.command(
+    epilog=examples(
+        "kvorum tree /app",
+        "kvorum tree / -L 2",
+        "kvorum tree /app --values",
+    )
+)
+@click.argument("prefix", default="", shell_complete=completing.keys())
 @click.option("-L", "--level", "depth", default=0, help="Go only so many levels deep.")
 @click.option("-v", "--values", is_flag=True, help="Show the values.")
 @click.option("--rev", default=0, help="As of this revision.")
 def tree(prefix: str, depth: int, values: bool, rev: int) -> None:
-    """Draw the keys under PREFIX as a tree.
-
-    \b
-    $ kvorum tree /app
-    $ kvorum tree / -L 2
-    $ kvorum tree /app --values
-    """
+    """Draw the keys under PREFIX as a tree."""
     settings = current()
     under = directory(prefix)
     with settings.client() as client, terminal.progress("reading") as report:
