@@ -1,15 +1,36 @@
 """What can go wrong between a client and a server.
 
 KvorumError
-├── ServerError        the server refused; ``message`` is its text, ``code`` the gRPC code
-└── ConnectionFailed   no answer came; ``maybe_done`` tells whether the request may have been carried out
+├── ConnectionFailed        no answer came
+├── ServerError             the server refused; ``message`` is its text, ``code`` the gRPC code
+│   ├── Compacted           the revision is gone; ``compact_revision`` is the oldest there is, 0 if not told
+│   ├── FutureRevision      the revision is not there yet
+│   ├── LeaseNotFound
+│   ├── LeaseExists
+│   ├── InvalidToken        the token is not known (any more), or the users have changed since it was made
+│   ├── PermissionDenied
+│   └── Unavailable         no leader, overloaded, or no answer in time
+└── LeaseLost               what hung on the lease may be somebody else's by now
+
+``maybe_done`` tells whether the request may have been carried out: where it is true of a write, look before
+it is sent again.
 """
 
 from __future__ import annotations
 
+import re
+
 
 class KvorumError(Exception):
     """Base of all errors of this package."""
+
+    maybe_done = False
+
+
+class ConnectionFailed(KvorumError):
+    def __init__(self, message: str, *, maybe_done: bool) -> None:
+        super().__init__(message)
+        self.maybe_done = maybe_done
 
 
 class ServerError(KvorumError):
@@ -19,7 +40,73 @@ class ServerError(KvorumError):
         self.code = code
 
 
-class ConnectionFailed(KvorumError):
-    def __init__(self, message: str, *, maybe_done: bool) -> None:
-        super().__init__(message)
-        self.maybe_done = maybe_done
+class Compacted(ServerError):
+    def __init__(self, message: str, code: int = 11, compact_revision: int = 0) -> None:
+        super().__init__(message, code)
+        self.compact_revision = compact_revision
+
+
+class FutureRevision(ServerError):
+    pass
+
+
+class LeaseNotFound(ServerError):
+    pass
+
+
+class LeaseExists(ServerError):
+    pass
+
+
+class InvalidToken(ServerError):
+    pass
+
+
+class PermissionDenied(ServerError):
+    pass
+
+
+class Unavailable(ServerError):
+    pass
+
+
+class LeaseLost(KvorumError):
+    pass
+
+
+_BY_TEXT: tuple[tuple[str, type[ServerError]], ...] = (
+    ("required revision has been compacted", Compacted),
+    ("required revision is a future revision", FutureRevision),
+    ("requested lease not found", LeaseNotFound),
+    ("lease already exists", LeaseExists),
+    ("invalid auth token", InvalidToken),
+    ("revision of auth store is old", InvalidToken),
+    ("permission denied", PermissionDenied),
+    ("too many requests", Unavailable),
+)
+_CANCELED, _DEADLINE_EXCEEDED, _EXHAUSTED, _INTERNAL, _UNAVAILABLE = 1, 4, 8, 13, 14
+_NO_SPACE = "database space exceeded"
+# Said before the request is passed on to anybody.
+_NOT_DONE = (
+    "no leader",
+    "too many requests",
+    "not capable",
+    "unhealthy cluster",
+    "rpc not supported for learner",
+)
+_WRAPPED = re.compile(r"rpc error: code = \w+ desc = ")
+
+
+def server_error(message: str, code: int = 2) -> ServerError:
+    """The refusal as the class that fits it."""
+    text = _WRAPPED.sub("", message)
+    for part, kind in _BY_TEXT:
+        if part in text:
+            error = kind(text, code)
+            break
+    else:
+        passing = code == _UNAVAILABLE or (code == _EXHAUSTED and _NO_SPACE not in text)
+        error = (Unavailable if passing else ServerError)(text, code)
+    unknown = (_CANCELED, _DEADLINE_EXCEEDED, _INTERNAL, _UNAVAILABLE)
+    error.maybe_done = code in unknown and not any(part in text for part in _NOT_DONE)
+    return error

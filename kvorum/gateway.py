@@ -6,35 +6,15 @@ answered is not sent again: a write may have been carried out.
 
 from __future__ import annotations
 
-import base64
 import http.client
 import json
-import ssl
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from kvorum.errors import ConnectionFailed, KvorumError, ServerError
-
-
-@dataclass(frozen=True)
-class Tls:
-    """How to check the server, and who we are. Empty strings are defaults."""
-
-    cacert: str = ""
-    cert: str = ""
-    key: str = ""
-    skip_verify: bool = False
-
-    def context(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=self.cacert or None)
-        if self.skip_verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        if self.cert:
-            context.load_cert_chain(self.cert, self.key or None)
-        return context
+from kvorum.errors import ConnectionFailed, KvorumError
+from kvorum.messages import decode, refusal
+from kvorum.tls import Tls
 
 
 class Gateway:
@@ -74,7 +54,7 @@ class Gateway:
             body = response.read()
         except (OSError, http.client.HTTPException) as error:
             raise self._unanswered(path, error) from error
-        return _checked(response.status, body)
+        return decode(response.status, body)
 
     def stream(
         self, path: str, message: dict[str, Any], *, idle: float | None = None
@@ -83,7 +63,7 @@ class Gateway:
         ConnectionFailed when nothing came for so many seconds, be it the first answer."""
         response = self._send(path, message, idle)
         if response.status != 200:
-            _checked(response.status, response.read())
+            decode(response.status, response.read())
         assert self._connection is not None
         if self._connection.sock is not None:
             self._connection.sock.settimeout(idle)
@@ -91,7 +71,7 @@ class Gateway:
             while line := response.readline():
                 frame = json.loads(line)
                 if "error" in frame:
-                    raise _refusal(frame)
+                    raise refusal(frame)
                 yield frame["result"]
         except (OSError, http.client.HTTPException, ValueError) as error:  # also a frame cut off
             raise self._unanswered(path, error) from error
@@ -139,28 +119,3 @@ class Gateway:
         reason = "no answer within the command timeout" if isinstance(error, TimeoutError) else str(error)
         reason = reason or "the server hung up"
         return ConnectionFailed(f"{path}: {reason}; it is unknown whether it was done", maybe_done=True)
-
-
-def _checked(status: int, body: bytes) -> dict[str, Any]:
-    try:
-        answer = json.loads(body)
-    except ValueError:
-        text = body.decode("utf-8", "replace").strip()
-        raise ServerError(f"the server answered {status} {text[:200]}") from None
-    assert isinstance(answer, dict)
-    if status != 200:
-        raise _refusal(answer)
-    return answer
-
-
-def _refusal(answer: dict[str, Any]) -> ServerError:
-    """What a unary call or a stream ends with, of either generation of gateways."""
-    error = answer.get("error")
-    if isinstance(error, dict):
-        return ServerError(error["message"], int(error.get("grpc_code") or error.get("code", 2)))
-    return ServerError(error or answer.get("message", ""), answer.get("code", 2))
-
-
-def b64(data: bytes) -> str:
-    """A key or value as it stands in JSON."""
-    return base64.b64encode(data).decode()

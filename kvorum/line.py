@@ -17,7 +17,7 @@ import math
 from typing import Any, NamedTuple, NoReturn
 
 from kvorum.errors import ConnectionFailed, KvorumError
-from kvorum.gateway import b64
+from kvorum.messages import b64
 from kvorum.persistence import Persistence
 
 IDLE_SECONDS = 5.0

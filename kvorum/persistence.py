@@ -15,19 +15,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from kvorum.errors import ConnectionFailed, KvorumError, ServerError
+from kvorum.clock import now
+from kvorum.errors import KvorumError
 from kvorum.gateway import Gateway
+from kvorum.plans import is_passing
 
 ROUND_SECONDS = 0.1
 """Between two tries of all endpoints."""
-_UNAVAILABLE, _EXHAUSTED = 14, 8
-# Linux's other monotonic clock stands still while the machine sleeps; leases do not.
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
-def now() -> float:
-    """Seconds that only grow, also while the machine sleeps."""
-    return time.clock_gettime(_CLOCK)
 
 
 class Persistence:
@@ -48,7 +42,7 @@ class Persistence:
             try:
                 return self._gateways[self._at].call(path, message)
             except KvorumError as error:
-                if not _is_passing(error) or now() >= until:
+                if not is_passing(error) or now() >= until:
                     raise
             failures += 1
             self._go_on()
@@ -70,9 +64,3 @@ class Persistence:
     def _go_on(self) -> None:
         self._gateways[self._at].close()
         self._at = (self._at + 1) % len(self._gateways)
-
-
-def _is_passing(error: KvorumError) -> bool:
-    return isinstance(error, ConnectionFailed) or (
-        isinstance(error, ServerError) and error.code in (_UNAVAILABLE, _EXHAUSTED)
-    )

@@ -18,8 +18,9 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 
+from kvorum.clock import now
 from kvorum.errors import KvorumError, ServerError
-from kvorum.persistence import Persistence, now
+from kvorum.persistence import Persistence
 
 RENEWALS_PER_TTL = 3
 NOT_FOUND = "etcdserver: requested lease not found"

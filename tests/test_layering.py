@@ -25,6 +25,8 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "watch": ({"watch", "kvstate"}, {"aiohttp", "time", "random", "lmdb"}),
     "api": ({"api", "watch", "kvstate", "raft"}, set()),
     "kvorum": ({"kvorum"}, {"aiohttp", "lmdb", "uvloop"}),
+    # What the asyncio client imports when it is used first.
+    "kvorum/http_async.py": ({"kvorum"}, {"lmdb", "uvloop"}),
 }
 MODULES = sorted(
     path for package in OURS for path in (ROOT / package).rglob("*.py") if "__pycache__" not in path.parts

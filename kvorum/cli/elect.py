@@ -11,7 +11,7 @@ from kvorum.cli.holding import Holding, Interrupted
 from kvorum.cli.lock import hold
 from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure, Settings, current
 from kvorum.errors import ConnectionFailed
-from kvorum.gateway import b64
+from kvorum.messages import b64
 
 TTL_SECONDS = 60
 IDLE_SECONDS = 20.0

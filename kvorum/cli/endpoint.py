@@ -12,7 +12,7 @@ import click
 from kvorum.cli import output
 from kvorum.cli.settings import Failure, Settings, current
 from kvorum.errors import KvorumError
-from kvorum.gateway import b64
+from kvorum.messages import b64
 
 
 @click.group()

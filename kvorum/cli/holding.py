@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from kvorum.cli.settings import Settings
+from kvorum.clock import now
 from kvorum.errors import KvorumError
 from kvorum.line import Line, Place, PlaceLost
-from kvorum.persistence import now
 from kvorum.session import Session
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -16,7 +16,7 @@ from kvorum.cli.settings import (
     Settings,
     current,
 )
-from kvorum.gateway import b64
+from kvorum.messages import b64
 
 _SORT_TARGETS = {
     "": "KEY",

@@ -17,8 +17,8 @@ from kvorum.cli.settings import (
     Settings,
     current,
 )
+from kvorum.clock import now
 from kvorum.errors import KvorumError, ServerError
-from kvorum.persistence import now
 from kvorum.session import NOT_FOUND, RENEWALS_PER_TTL
 
 TRY_SECONDS = 2.0

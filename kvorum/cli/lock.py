@@ -22,9 +22,9 @@ import click
 from kvorum.cli import kv, tied
 from kvorum.cli.holding import Ended, Entered, Failed, Holding, InDoubt, Interrupted, Lost, Signalled
 from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, EXIT_INTERRUPTED, Failure, Settings, current
+from kvorum.clock import now
 from kvorum.errors import KvorumError
-from kvorum.gateway import b64
-from kvorum.persistence import now
+from kvorum.messages import b64
 
 _USAGE = "lock takes a lock name argument and an optional command to execute"
 

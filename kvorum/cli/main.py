@@ -19,7 +19,7 @@ from kvorum.cli.settings import (
     seconds,
 )
 from kvorum.errors import ConnectionFailed, KvorumError
-from kvorum.gateway import Tls
+from kvorum.tls import Tls
 
 API_VERSION = "3.5"
 F = TypeVar("F", bound=Callable[..., Any])

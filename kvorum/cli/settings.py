@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import click
 
-from kvorum.gateway import Gateway, Tls
-from kvorum.persistence import Persistence
+from kvorum.tls import Tls
+
+if TYPE_CHECKING:  # they are slow to import, and ``--help`` needs none of them
+    from kvorum.client import Client
+    from kvorum.gateway import Gateway
+    from kvorum.persistence import Persistence
 
 EXIT_ERROR, EXIT_BAD_CONNECTION, EXIT_INVALID_INPUT = 1, 2, 3
 EXIT_BAD_FEATURE, EXIT_INTERRUPTED, EXIT_BAD_ARGUMENTS = 4, 5, 128
@@ -35,6 +40,8 @@ class Settings:
     tls: Tls
 
     def gateway(self, endpoint: str | None = None) -> Gateway:
+        from kvorum.gateway import Gateway
+
         return Gateway(
             [endpoint] if endpoint else self.endpoints,
             dial_timeout=self.dial_timeout,
@@ -44,6 +51,9 @@ class Settings:
 
     def persistence(self, try_seconds: float) -> Persistence:
         """Asks all endpoints in turn, each for so long, or as long as a command may take."""
+        from kvorum.gateway import Gateway
+        from kvorum.persistence import Persistence
+
         patience = min(self.command_timeout, try_seconds)
 
         def open_gateway(endpoint: str) -> Gateway:
@@ -51,6 +61,14 @@ class Settings:
             return Gateway([endpoint], dial_timeout=dial, command_timeout=patience, tls=self.tls)
 
         return Persistence(self.endpoints, open_gateway)
+
+    def client(self) -> Client:
+        """Of all endpoints, with what the flags say."""
+        from kvorum.client import Client
+
+        return Client(
+            self.endpoints, timeout=self.command_timeout, dial_timeout=self.dial_timeout, tls=self.tls
+        )
 
     def with_endpoints(self, endpoints: tuple[str, ...]) -> Settings:
         return replace(self, endpoints=endpoints)

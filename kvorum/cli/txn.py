@@ -12,7 +12,7 @@ import click
 
 from kvorum.cli import kv, output
 from kvorum.cli.settings import EXIT_INVALID_INPUT, Failure, Settings, current
-from kvorum.gateway import b64
+from kvorum.messages import b64
 
 _COMPARE = re.compile(r'\s*([a-z]+)\((".*?(?<!\\)"|[^"]*)\)\s*([<=>]|!=)\s*(.*)', re.DOTALL)
 _RESULTS = {"=": "EQUAL", ">": "GREATER", "<": "LESS", "!=": "NOT_EQUAL"}

@@ -1,0 +1,383 @@
+"""The blocking client: plans carried out with sockets and threads.
+
+    with Client("10.0.0.1:2379,10.0.0.2:2379,10.0.0.3:2379") as client:
+        client.put("/app/port", "8080")
+        for event in client.watch("/app/", prefix=True): …
+
+For several threads at once. What runs in the background (leases) does so in daemon threads.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+from kvorum import leases, operations
+from kvorum.clock import now
+from kvorum.endpoints import Endpoints
+from kvorum.errors import KvorumError
+from kvorum.http_sync import SyncHttp
+from kvorum.leases import LeasePlans
+from kvorum.messages import Message, key_range
+from kvorum.operations import Pages
+from kvorum.plans import CloseStream, Core, Effect, Exchange, OpenStream, Plan, ReadFrame, Sleep
+from kvorum.tls import Tls
+from kvorum.txn import Compare, Operation, TransactionBuilder
+from kvorum.types import DeleteResult, Event, Key, KeyValue, LeaseInfo, PutResult, RangeResult, TxnResult
+from kvorum.watching import Batch, WatchPlans, watch_request
+
+T = TypeVar("T")
+PAGE: Final = 1000
+
+
+class Stopped(Exception):
+    """A plan in the background was told to end."""
+
+
+class Client:
+    """Times in seconds; ``timeout`` is for a whole call, with all that is tried again in it."""
+
+    def __init__(
+        self,
+        endpoints: str | Iterable[str] = "127.0.0.1:2379",
+        *,
+        timeout: float = 5.0,
+        dial_timeout: float = 2.0,
+        tls: Tls | None = None,
+        user: str = "",
+        password: str = "",
+    ) -> None:
+        rng = random.Random()
+        self.core = Core(
+            Endpoints(endpoints, rng), clock=now, rng=rng, timeout=timeout, user=user, password=password
+        )
+        self._http = SyncHttp(dial_timeout, tls or Tls())
+        self._to_close: weakref.WeakSet[Watch | Lease] = weakref.WeakSet()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends watches; leases that are still held are no longer kept alive."""
+        for one in list(self._to_close):
+            one.abandon()
+        self._http.close()
+
+    # Plans.
+
+    def run(self, plan: Plan[T], stop: threading.Event | None = None) -> T:
+        """Carry a plan out. Raises what it raises; Stopped where it would sleep and ``stop`` is set."""
+        try:
+            effect = next(plan)
+            while True:
+                try:
+                    outcome = self._perform(effect, stop)
+                except KvorumError as error:
+                    effect = plan.throw(error)
+                else:
+                    effect = plan.send(outcome)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    def _perform(self, effect: Effect, stop: threading.Event | None) -> Any:
+        match effect:
+            case Exchange():
+                return self._http.exchange(effect)
+            case ReadFrame(stream, timeout):
+                return stream.read(timeout)
+            case OpenStream():
+                return self._http.open_stream(effect)
+            case CloseStream(stream):
+                return stream.close()
+            case Sleep(seconds):
+                if stop is None:
+                    return time.sleep(seconds)
+                if stop.wait(seconds):
+                    raise Stopped
+                return None
+
+    def call(
+        self, path: str, message: Message, *, safe: bool = False, timeout: float | None = None
+    ) -> Message:
+        """Any call of the JSON gateway. ``safe``: to be carried out twice does no harm. Raises ServerError or
+        ConnectionFailed, as all others do."""
+        return self.run(self.core.call(path, message, safe=safe, timeout=timeout))
+
+    # Keys.
+
+    def get(self, key: Key, *, revision: int = 0, serializable: bool = False) -> KeyValue | None:
+        """None if it is not there. ``serializable``: as far as the member that is asked knows."""
+        return self.run(operations.get(self.core, key, revision=revision, serializable=serializable))
+
+    def range(
+        self,
+        key: Key,
+        range_end: Key | None = None,
+        *,
+        prefix: bool = False,
+        from_key: bool = False,
+        limit: int = 0,
+        revision: int = 0,
+        sort_by: str = "KEY",
+        descending: bool = False,
+        keys_only: bool = False,
+        count_only: bool = False,
+        serializable: bool = False,
+    ) -> RangeResult:
+        selected = key_range(key, range_end, prefix=prefix, from_key=from_key)
+        plan = operations.read(
+            self.core,
+            selected,
+            limit=limit,
+            revision=revision,
+            sort_by=sort_by,
+            descending=descending,
+            keys_only=keys_only,
+            count_only=count_only,
+            serializable=serializable,
+        )
+        return self.run(plan)
+
+    def items(self, prefix: Key, *, page: int = PAGE, revision: int = 0) -> Iterator[KeyValue]:
+        """All keys with the prefix, read bit by bit, all as of one revision."""
+        pages = Pages(self.core, prefix, page, revision)
+        while not pages.is_at_end:
+            yield from self.run(pages.next_page())
+
+    def put(
+        self, key: Key, value: Key, *, lease: int = 0, prev_kv: bool = False, idempotent: bool = False
+    ) -> PutResult:
+        """``idempotent``: to put it twice does no harm, so it is tried again where it may have been done."""
+        plan = operations.put(self.core, key, value, lease=lease, prev_kv=prev_kv, idempotent=idempotent)
+        return self.run(plan)
+
+    def delete(
+        self,
+        key: Key,
+        range_end: Key | None = None,
+        *,
+        prefix: bool = False,
+        prev_kv: bool = False,
+        idempotent: bool = False,
+    ) -> DeleteResult:
+        selected = key_range(key, range_end, prefix=prefix)
+        return self.run(operations.delete(self.core, selected, prev_kv=prev_kv, idempotent=idempotent))
+
+    def txn(self, *, idempotent: bool = False) -> Transaction:
+        """A transaction, carried out at the end of its ``with`` block: see ``kvorum.txn``."""
+        return Transaction(self, idempotent)
+
+    def transact(
+        self,
+        compares: Sequence[Compare],
+        then: Sequence[Operation[Any]],
+        otherwise: Sequence[Operation[Any]] = (),
+        *,
+        idempotent: bool = False,
+    ) -> TxnResult:
+        return self.run(operations.transact(self.core, compares, then, otherwise, idempotent=idempotent))
+
+    def compact(self, revision: int, *, physical: bool = False) -> None:
+        """Forget all history before the revision."""
+        self.run(operations.compact(self.core, revision, physical))
+
+    # Watches.
+
+    def watch(
+        self,
+        key: Key,
+        range_end: Key | None = None,
+        *,
+        prefix: bool = False,
+        start_revision: int = 0,
+        prev_kv: bool = False,
+        puts: bool = True,
+        deletes: bool = True,
+    ) -> Watch:
+        """All changes from ``start_revision`` on; without one, from when the watch is started: that is by
+        ``start``, ``with``, or the first step of its iteration."""
+        create = watch_request(key_range(key, range_end, prefix=prefix), prev_kv, puts, deletes)
+        watch = Watch(self, WatchPlans(self.core, create, start_revision))
+        self._to_close.add(watch)
+        return watch
+
+    # Leases.
+
+    def lease(self, ttl: int, *, id: int = 0, on_lost: Callable[[str], None] | None = None) -> Lease:  # noqa: A002
+        """A lease, kept alive in its ``with`` block and revoked at the end. ``on_lost(why)`` is called
+        once, in another thread, when it has ended or nobody knows any more."""
+        lease = Lease(self, LeasePlans(self.core, ttl, id), on_lost)
+        self._to_close.add(lease)
+        return lease
+
+    def grant(self, ttl: int, id: int = 0) -> int:  # noqa: A002
+        """A lease that nobody keeps alive; returns its id."""
+        return self.run(leases.grant(self.core, ttl, id))[0]
+
+    def revoke(self, lease_id: int) -> None:
+        self.run(leases.revoke(self.core, lease_id))
+
+    def keep_alive(self, lease_id: int) -> int:
+        """Renew it once: the TTL that it has from now on, 0 if there is no such lease."""
+        return self.run(leases.keep_alive(self.core, lease_id))
+
+    def time_to_live(self, lease_id: int, *, keys: bool = False) -> LeaseInfo:
+        """``ttl`` is -1 where there is no such lease."""
+        return self.run(operations.time_to_live(self.core, lease_id, keys))
+
+    def leases(self) -> list[int]:
+        return self.run(operations.leases(self.core))
+
+    # The cluster.
+
+    def members(self) -> list[Message]:
+        return self.run(operations.members(self.core))
+
+    def status(self, endpoint: str | None = None) -> Message:
+        return self.run(operations.status(self.core, endpoint))
+
+
+class Transaction(TransactionBuilder):
+    def __init__(self, client: Client, idempotent: bool) -> None:
+        super().__init__()
+        self._client, self._idempotent = client, idempotent
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            client = self._client
+            self.complete(client.run(operations.carry_out(client.core, self, self._idempotent)))
+
+
+class Watch:
+    """Changes in order, without gap or double, over reconnects. One thread iterates; any may ``close`` it."""
+
+    def __init__(self, client: Client, plans: WatchPlans) -> None:
+        self._client = client
+        self._plans = plans
+        self._stop = threading.Event()
+        self._in_use = threading.Lock()
+
+    def start(self) -> int:
+        """Until the server watches; returns the first revision that will be told."""
+        with self._in_use:
+            return self._client.run(self._plans.start(), self._stop)
+
+    def batches(self) -> Iterator[Batch]:
+        """The changes of one revision together. Raises Compacted when those that would be next are gone, and
+        ServerError where the server refuses the watch; ends when the watch is closed."""
+        while True:
+            try:
+                with self._in_use:
+                    batches = self._client.run(self._plans.next_batches(), self._stop)
+            except Stopped:
+                return
+            if not batches:
+                return
+            yield from batches
+
+    def __iter__(self) -> Iterator[Event]:
+        for batch in self.batches():
+            yield from batch.events
+
+    @property
+    def next_revision(self) -> int:
+        """All before this was told. 0 before the start."""
+        return self._plans.next_revision
+
+    def close(self) -> None:
+        self._plans.is_closed = True
+        self._stop.set()
+        stream = self._plans.stream
+        if stream is not None:
+            stream.interrupt()
+        # Whoever is iterating just now closes the stream himself.
+        if self._in_use.acquire(blocking=False):
+            try:
+                if stream is not None:
+                    stream.close()
+            finally:
+                self._in_use.release()
+
+    abandon = close
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Lease:
+    """See ``Client.lease``. Until ``sure_until`` (of ``kvorum.clock``) nobody else has what hangs on it."""
+
+    def __init__(self, client: Client, plans: LeasePlans, on_lost: Callable[[str], None] | None) -> None:
+        self._client = client
+        self._plans = plans
+        self._on_lost = on_lost
+        self._stop = threading.Event()
+
+    @property
+    def id(self) -> int:
+        return self._plans.id
+
+    @property
+    def ttl(self) -> int:
+        return self._plans.ttl
+
+    @property
+    def sure_until(self) -> float:
+        return self._plans.sure_until
+
+    @property
+    def is_lost(self) -> bool:
+        return self._plans.lost is not None
+
+    def open(self) -> Self:
+        """Have it granted, and keep it alive from now on."""
+        self._client.run(self._plans.open())
+        threading.Thread(target=self._keep, name=f"kvorum-lease-{self.id:x}", daemon=True).start()
+        return self
+
+    def close(self) -> None:
+        """Revoke it. Raises KvorumError where that could not be: then it ends when its time has come."""
+        self._stop.set()
+        self._client.run(self._plans.close())
+
+    def abandon(self) -> None:
+        """Keep it alive no longer."""
+        self._stop.set()
+
+    def _keep(self) -> None:
+        try:
+            why = self._client.run(self._plans.keep(), self._stop)
+        except Stopped:
+            return
+        if self._on_lost is not None and not self._stop.is_set():
+            self._on_lost(why)
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

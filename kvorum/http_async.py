@@ -1,0 +1,135 @@
+"""The asyncio shell's connections: one aiohttp session, made on first use."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import socket
+from typing import Any
+
+import aiohttp
+
+from kvorum.errors import ConnectionFailed
+from kvorum.messages import Lines, decode
+from kvorum.plans import Exchange, OpenStream, Reply
+from kvorum.tls import Tls
+
+_KEEPALIVE = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
+
+
+class AsyncHttp:
+    """Times in seconds. For one event loop: the one in which it is used first."""
+
+    def __init__(self, dial_timeout: float, tls: Tls) -> None:
+        self._dial_timeout = dial_timeout
+        self._tls = tls
+        self._made: aiohttp.ClientSession | None = None
+
+    @property
+    def _session(self) -> aiohttp.ClientSession:
+        if self._made is None:
+            # The usual context is aiohttp's own: to make one takes longer than a request.
+            context = True if self._tls == Tls() else self._tls.context()
+            connector = aiohttp.TCPConnector(limit=0, ssl=context, socket_factory=_keptalive_socket)
+            self._made = aiohttp.ClientSession(connector=connector, trust_env=False)
+        return self._made
+
+    async def close(self) -> None:
+        if self._made is not None:
+            await self._made.close()
+
+    async def exchange(self, request: Exchange) -> Reply:
+        """Raises ConnectionFailed."""
+        timeout = self._timeout(request, total=request.timeout)
+        try:
+            async with self._session.post(
+                request.endpoint + request.path,
+                data=request.body,
+                headers=_headers(request),
+                timeout=timeout,
+                allow_redirects=False,
+            ) as response:
+                return Reply(response.status, await response.read())
+        except (aiohttp.ClientError, OSError) as error:
+            raise _unanswered(request, error) from error
+
+    async def open_stream(self, request: OpenStream) -> AsyncStream:
+        """Raises ConnectionFailed, or ServerError where the answer is one refusal."""
+        timeout = self._timeout(request, total=None)
+        try:
+            async with asyncio.timeout(request.timeout):
+                response = await self._session.post(
+                    request.endpoint + request.path,
+                    data=request.body,
+                    headers=_headers(request),
+                    timeout=timeout,
+                    allow_redirects=False,
+                )
+                if response.status != 200:
+                    decode(response.status, await response.read())
+        except (aiohttp.ClientError, OSError) as error:
+            raise _unanswered(request, error) from error
+        return AsyncStream(response, request)
+
+    def _timeout(self, request: Exchange | OpenStream, total: float | None) -> aiohttp.ClientTimeout:
+        dial = min(self._dial_timeout, request.timeout)
+        return aiohttp.ClientTimeout(total=total, sock_connect=dial, ceil_threshold=3600)
+
+
+class AsyncStream:
+    """Lines of an answer that goes on."""
+
+    def __init__(self, response: aiohttp.ClientResponse, request: OpenStream) -> None:
+        self._response = response
+        self._request = request
+        self._lines = Lines()
+        self._ready: collections.deque[bytes] = collections.deque()
+
+    async def read(self, timeout: float) -> bytes | None:
+        """The next line; None if none came in time. Raises ConnectionFailed when the stream has ended."""
+        try:
+            async with asyncio.timeout(timeout):
+                while not self._ready:
+                    data = await self._response.content.readany()
+                    if not data:
+                        raise EOFError("the server ended the stream")
+                    self._ready.extend(self._lines.feed(data))
+        except TimeoutError:
+            return None
+        except (aiohttp.ClientError, OSError, EOFError) as error:
+            raise _unanswered(self._request, error) from error
+        return self._ready.popleft()
+
+    def close(self) -> None:
+        self._response.close()
+
+
+def _keptalive_socket(address: Any) -> socket.socket:
+    """As aiohttp makes it, but with a sign of life now and then."""
+    family, kind, protocol, _, _ = address
+    sock = socket.socket(family, kind, protocol)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, setting in _KEEPALIVE:
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), setting)
+    return sock
+
+
+def _headers(request: Exchange | OpenStream) -> dict[str, str]:
+    headers = {"Content-Type": "application/json"}
+    if request.token:
+        headers["Authorization"] = request.token
+    return headers
+
+
+def _unanswered(request: Exchange | OpenStream, error: Exception) -> ConnectionFailed:
+    if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)):
+        return ConnectionFailed(f"cannot connect to {request.endpoint}: {error}", maybe_done=False)
+    if isinstance(error, TimeoutError):
+        reason = f"no answer within {request.timeout:.3g} s"
+    else:
+        reason = str(error) or "the server hung up"
+    text = f"{request.endpoint}{request.path}: {reason}"
+    if isinstance(request, Exchange):
+        text += "; it is unknown whether it was done"
+    return ConnectionFailed(text, maybe_done=True)

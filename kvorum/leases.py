@@ -1,0 +1,84 @@
+"""A lease that is kept alive, and until when it is certain to live: plans, without I/O.
+
+A lease lives its TTL from when its leader received the keepalive, by the leader's clock. The keepalive was
+sent before that. So until ``sure_until``, which counts from the sending, nobody else can have what hangs on
+this lease, as long as both clocks run at the same speed; behind it all is possible.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from kvorum.errors import KvorumError, LeaseExists, LeaseNotFound
+from kvorum.plans import Core, Plan, Sleep
+
+GRANT = "/v3/lease/grant"
+REVOKE = "/v3/lease/revoke"
+KEEPALIVE = "/v3/lease/keepalive"
+RENEWALS_PER_TTL = 3
+_IDS = (1 << 63) - 1
+
+
+def grant(core: Core, ttl: int, lease_id: int = 0) -> Plan[tuple[int, int]]:
+    """Its id and TTL. The id is chosen here where the caller has none, so that to ask twice does no harm."""
+    chosen = lease_id or core.rng.randrange(1, _IDS)
+    try:
+        answer = yield from core.call(GRANT, {"ID": str(chosen), "TTL": str(ttl)}, safe=not lease_id)
+    except LeaseExists as error:
+        if lease_id or not error.maybe_done:
+            raise
+        return chosen, ttl  # an earlier try of ours was carried out
+    return chosen, int(answer["TTL"])
+
+
+def revoke(core: Core, lease_id: int) -> Plan[None]:
+    """A lease that an earlier try has revoked is no error. Raises LeaseNotFound where there was none."""
+    try:
+        yield from core.call(REVOKE, {"ID": str(lease_id)}, safe=True)
+    except LeaseNotFound as error:
+        if not error.maybe_done:
+            raise
+
+
+def keep_alive(core: Core, lease_id: int, timeout: float | None = None) -> Plan[int]:
+    """The TTL that it has from now on; 0 if there is no such lease."""
+    answer = yield from core.call(KEEPALIVE, {"ID": str(lease_id)}, safe=True, timeout=timeout)
+    return int(answer.get("result", {}).get("TTL", 0))
+
+
+class LeasePlans:
+    """A lease that is held. ``ttl`` in seconds: what was asked for, then what was granted."""
+
+    def __init__(self, core: Core, ttl: int, lease_id: int = 0) -> None:
+        self._core = core
+        self.id = lease_id
+        self.ttl = ttl
+        self.sure_until = 0.0
+        self.lost: str | None = None  # why
+
+    def open(self) -> Plan[None]:
+        begun = self._core.clock()
+        self.id, self.ttl = yield from grant(self._core, self.ttl, self.id)
+        self.sure_until = begun + self.ttl
+
+    def keep(self) -> Plan[str]:
+        """Renew it again and again; ends when it is lost, or nobody knows any more, with the reason."""
+        core = self._core
+        while True:
+            yield Sleep(self.ttl / RENEWALS_PER_TTL)
+            begun = core.clock()
+            try:
+                ttl = yield from keep_alive(core, self.id, max(self.sure_until - begun, 0.001))
+            except KvorumError as error:
+                self.lost = f"the lease could not be renewed: {error}"
+                return self.lost
+            if not ttl:
+                self.lost = "the lease has ended"
+                return self.lost
+            self.sure_until = begun + ttl
+
+    def close(self) -> Plan[None]:
+        """Revoke it: what hung on it is free at once. Raises KvorumError where that could not be: then it
+        ends by itself."""
+        with suppress(LeaseNotFound):
+            yield from revoke(self._core, self.id)

@@ -1,0 +1,161 @@
+"""Plans: what a client does, as generators without I/O; and the plan of one call.
+
+A plan yields an effect, and is sent what came of it, or has its error thrown in:
+
+    Exchange     one request, one answer      → Reply          raises ConnectionFailed
+    OpenStream   one request, many answers    → the shell's stream
+    ReadFrame    the next line of a stream    → bytes; None when nothing came in time
+    CloseStream                               → None
+    Sleep        seconds                      → None
+
+What is asked again is said in DESIGN.md. Time is a clock that is handed in: seconds that only grow.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from kvorum.endpoints import Endpoints, parsed
+from kvorum.errors import ConnectionFailed, InvalidToken, KvorumError, ServerError, Unavailable
+from kvorum.messages import Message, decode, encode
+
+AUTHENTICATE = "/v3/auth/authenticate"
+SHORTEST_TRY_SECONDS = 0.5
+_AUTH_NOT_ENABLED = "authentication is not enabled"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    status: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    endpoint: str
+    path: str
+    body: bytes
+    token: str
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStream:
+    endpoint: str
+    path: str
+    body: bytes
+    token: str
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFrame:
+    stream: Any
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class CloseStream:
+    stream: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    seconds: float
+
+
+Effect = Exchange | OpenStream | ReadFrame | CloseStream | Sleep
+T = TypeVar("T")
+Plan = Generator[Effect, Any, T]
+
+
+class Core:
+    """What all plans of a client share: its endpoints, its token, its clock. ``timeout``: seconds that a call
+    may take, all tries together."""
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        *,
+        clock: Callable[[], float],
+        rng: random.Random,
+        timeout: float,
+        user: str = "",
+        password: str = "",
+    ) -> None:
+        self.endpoints = endpoints
+        self.clock = clock
+        self.rng = rng
+        self.timeout = timeout
+        self._user, self._password = user, password
+        self._token = ""
+
+    def call(
+        self, path: str, message: Message, *, safe: bool = False, timeout: float | None = None
+    ) -> Plan[Message]:
+        """One call. ``safe``: to be carried out twice does no harm. Raises ServerError, or what the last try
+        met; ``maybe_done`` of it tells of all tries."""
+        timeout = self.timeout if timeout is None else timeout
+        return self._call(path, encode(message), safe, timeout, self.clock() + timeout)
+
+    def call_at(self, endpoint: str, path: str, message: Message) -> Plan[Message]:
+        """One try, at this endpoint."""
+        token = yield from self.token(self.clock() + self.timeout)
+        reply = yield Exchange(parsed(endpoint), path, encode(message), token, self.timeout)
+        return decode(reply.status, reply.body)
+
+    def _call(self, path: str, body: bytes, safe: bool, timeout: float, deadline: float) -> Plan[Message]:
+        failures, maybe_done, token_renewed = 0, False, False
+        while True:
+            endpoint = self.endpoints.current
+            left = max(deadline - self.clock(), 0.001)
+            if safe and len(self.endpoints) > 1:
+                # One that hangs must leave time for the others.
+                left = min(left, max(timeout / len(self.endpoints), SHORTEST_TRY_SECONDS))
+            token = ""
+            try:
+                token = (yield from self.token(deadline)) if path != AUTHENTICATE else ""
+                reply = yield Exchange(endpoint, path, body, token, left)
+                return decode(reply.status, reply.body)
+            except KvorumError as error:
+                maybe_done = error.maybe_done = error.maybe_done or maybe_done
+                if isinstance(error, InvalidToken) and self._user and not token_renewed:
+                    self.forget_token(token)
+                    token_renewed = True
+                    continue
+                if not is_passing(error) or (error.maybe_done and not safe):
+                    raise
+                failures += 1
+                self.endpoints.failed(endpoint)
+                pause = self.endpoints.pause(failures)
+                if self.clock() + pause >= deadline:
+                    raise
+            if pause:
+                yield Sleep(pause)
+
+    def token(self, deadline: float) -> Plan[str]:
+        """The user's token; "" without a user, or where the store has none."""
+        if not self._user or self._token:
+            return self._token
+        body = encode({"name": self._user, "password": self._password})
+        try:
+            answer = yield from self._call(AUTHENTICATE, body, True, self.timeout, deadline)
+        except ServerError as error:
+            if _AUTH_NOT_ENABLED in error.message:
+                return ""
+            raise
+        self._token = answer["token"]
+        return self._token
+
+    def forget_token(self, token: str) -> None:
+        """It was refused. One that somebody else has fetched meanwhile stays."""
+        if token == self._token:
+            self._token = ""
+
+
+def is_passing(error: KvorumError) -> bool:
+    """Whether it may go better another time, or elsewhere."""
+    return isinstance(error, (ConnectionFailed, Unavailable))
