@@ -11,6 +11,7 @@ import click
 from kvorum.tls import Tls
 
 if TYPE_CHECKING:  # they are slow to import, and ``--help`` needs none of them
+    from kvorum.async_client import AsyncClient
     from kvorum.client import Client
     from kvorum.gateway import Gateway
     from kvorum.persistence import Persistence
@@ -67,6 +68,14 @@ class Settings:
         from kvorum.client import Client
 
         return Client(
+            self.endpoints, timeout=self.command_timeout, dial_timeout=self.dial_timeout, tls=self.tls
+        )
+
+    def async_client(self) -> AsyncClient:
+        """The same for a command that does several things at once."""
+        from kvorum.async_client import AsyncClient
+
+        return AsyncClient(
             self.endpoints, timeout=self.command_timeout, dial_timeout=self.dial_timeout, tls=self.tls
         )
 

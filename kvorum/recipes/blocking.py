@@ -54,12 +54,18 @@ class _Hold:
     def is_held(self) -> bool:
         """False also where that is not certain any more, since the lease could not be renewed."""
         standing = self._standing
-        return standing is not None and standing.lost is None and self._client.core.clock() < standing.sure_until
+        return (
+            standing is not None and standing.lost is None and self._client.core.clock() < standing.sure_until
+        )
 
     def check(self) -> None:
         """Raises LeaseLost unless it is held for certain."""
         if not self.is_held:
-            why = self._standing.lost or "its lease was not renewed in time" if self._standing else "it is not held"
+            why = (
+                self._standing.lost or "its lease was not renewed in time"
+                if self._standing
+                else "it is not held"
+            )
             raise LeaseLost(f"{self.name!r}: {why}")
 
     def _hold(self, value: bytes, timeout: float | None) -> bool:

@@ -81,8 +81,9 @@ class RoundRobinPicker:
     Who joins later begins with nothing, so that it does not get everything at first.
     """
 
-    def __init__(self) -> None:
-        self._earned: dict[tuple[str, str], int] = {}
+    def __init__(self, earned: Mapping[str, int] | None = None) -> None:
+        self.earned: dict[str, int] = dict(earned or {})
+        """By id. Who is given it goes on where another has stopped."""
 
     def pick(self, instances: Sequence[Instance], zone: str = "") -> Instance:
         among = _among(instances, zone)
@@ -91,10 +92,10 @@ class RoundRobinPicker:
         for one in among:
             weight = one.weight or 1  # if it is 0, then that of all is
             total += weight
-            earned[one.name, one.id] = self._earned.get((one.name, one.id), 0) + weight
-        taken = max(among, key=lambda one: earned[one.name, one.id])
-        earned[taken.name, taken.id] -= total
-        self._earned = earned
+            earned[one.id] = self.earned.get(one.id, 0) + weight
+        taken = max(among, key=lambda one: earned[one.id])
+        earned[taken.id] -= total
+        self.earned = earned
         return taken
 
 

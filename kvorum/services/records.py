@@ -52,12 +52,12 @@ class Instance:
     @property
     def host(self) -> str:
         """Without the brackets of an IPv6 address."""
-        return _split(self.addr)[0]
+        return split_addr(self.addr)[0]
 
     @property
     def port(self) -> int:
         """0 where somebody else has written an address without one."""
-        return _split(self.addr)[1]
+        return split_addr(self.addr)[1]
 
     @property
     def key(self) -> bytes:
@@ -77,7 +77,7 @@ def instance(
 ) -> Instance:
     """A new one, whose id is its address where none is given. Raises ValueError, which says what is wrong."""
     check_name(name)
-    host, port = _split(addr)
+    host, port = split_addr(addr)
     if not host or not port or re.search(r"[\s/]", host):
         raise ValueError(
             f"the address {addr!r} is wrong: expected HOST:PORT, such as 10.0.0.1:8080 or [::1]:8080"
@@ -201,7 +201,7 @@ def _text(found: Any) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _split(addr: str) -> tuple[str, int]:
+def split_addr(addr: str) -> tuple[str, int]:
     """Host and port; port 0 where there is none that could be one."""
     bracketed = re.fullmatch(r"\[([^\[\]]*)\](?::(.*))?", addr)
     host, port = bracketed.groups() if bracketed else (addr, None)

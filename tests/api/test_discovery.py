@@ -85,7 +85,7 @@ JSON = st.recursive(
     max_leaves=6,
 )
 RECORDS = st.fixed_dictionaries(
-    {"Addr": st.just("h:1") | JSON}, optional={name: JSON for name in ("Metadata", "Tags", "Weight", "Zone")}
+    {"Addr": st.just("h:1") | JSON}, optional=dict.fromkeys(("Metadata", "Tags", "Weight", "Zone"), JSON)
 )
 
 

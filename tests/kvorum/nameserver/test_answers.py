@@ -20,7 +20,8 @@ SOA = ["kvorum. 3 IN SOA ns.kvorum. hostmaster.kvorum. VERSION 60 10 3600 3"]
 
 def directory_of(*instances: Instance) -> Directory:
     directory = Directory()
-    directory.load([KeyValue(one.key, encode(one), 1, 1, 1, 1) for one in instances])
+    for one in instances:
+        directory.apply(Event("PUT", KeyValue(one.key, encode(one), 1, 1, 1, 1)))
     return directory
 
 
