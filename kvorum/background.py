@@ -9,7 +9,6 @@ Whatever ends a plan here, the streams that it has open are closed.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import threading
 from collections.abc import Callable
@@ -104,12 +103,12 @@ def finish(
         streams.close()
 
 
-async def finish_async(client: AsyncClient, plan: Plan[T]) -> T:
-    """As ``client.run``, for a plan that keeps no stream for a next one."""
+async def finish_async(client: AsyncClient, plan: Plan[T], is_stopped: Callable[[], bool] | None = None) -> T:
+    """As ``client.run``, for a plan that keeps no stream for a next one. Raises Stopped where it is."""
     streams = _Streams()
     try:
         effect = next(plan)
-        while True:
+        while is_stopped is None or not is_stopped():
             try:
                 outcome = await client.perform(effect)
             except KvorumError as error:
@@ -117,6 +116,7 @@ async def finish_async(client: AsyncClient, plan: Plan[T]) -> T:
             else:
                 streams.note(effect, outcome)
                 effect = plan.send(outcome)
+        raise Stopped
     except StopIteration as end:
         result: T = end.value
         return result
@@ -129,39 +129,33 @@ class AsyncBackground(Generic[T]):
     """Carries a plan out in a task. ``on_end`` is given its result there, unless it was stopped."""
 
     def __init__(
-        self, client: AsyncClient, plan: Plan[T], name: str, on_end: Callable[[T], Any] | None = None
+        self, client: AsyncClient, plan: Plan[T], name: str, on_end: Callable[[T], None] | None = None
     ) -> None:
         self._client, self._plan, self._on_end = client, plan, on_end
+        self._is_stopped = False
         self._task = asyncio.create_task(self._run(), name=name)
 
     def stop(self) -> None:
-        """Returns at once. Called by ``on_end`` itself, it does not cut that off."""
+        """Returns at once. ``on_end`` is not called any more."""
+        self._is_stopped = True
         if self._task is not asyncio.current_task():
             self._task.cancel()
 
     async def _run(self) -> None:
         try:
-            result = await finish_async(self._client, self._plan)
+            result = await finish_async(self._client, self._plan, lambda: self._is_stopped)
+        except Stopped:
+            return
         except KvorumError:
             log.exception("%s ended", self._task.get_name())
             return
-        if self._on_end is not None:
-            await call_back_async(self._on_end, result)
+        if self._on_end is not None and not self._is_stopped:
+            call_back(self._on_end, result)
 
 
-def call_back(callback: Callable[..., Any], *arguments: Any) -> None:
+def call_back(callback: Callable[..., None], *arguments: Any) -> None:
     """What an application's function raises is logged: it must not end what it is told of."""
     try:
         callback(*arguments)
-    except Exception:
-        log.exception("%r raised", callback)
-
-
-async def call_back_async(callback: Callable[..., Any], *arguments: Any) -> None:
-    """The same for one that may be a coroutine's."""
-    try:
-        outcome = callback(*arguments)
-        if inspect.isawaitable(outcome):
-            await outcome
     except Exception:
         log.exception("%r raised", callback)

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from kvorum.endpoints import LONGEST_PAUSE_SECONDS
 from kvorum.errors import Compacted, KvorumError
 from kvorum.messages import key_range, range_result, revision_of
 from kvorum.operations import RANGE, Pages
-from kvorum.plans import CloseStream, Core, Plan, Sleep
+from kvorum.plans import Core, Plan, Sleep
 from kvorum.types import Event, KeyValue
 from kvorum.watching import WatchPlans, watch_request
 
@@ -86,11 +86,12 @@ class Mirror:
 
     def confirm(self, since: int, revision: int) -> bool:
         """The store's content was the same at ``since`` and at ``revision``: if it is what is here, it counts
-        as that of the later one. What changed between, and back, is not told any more."""
+        as that of the later one. What changed between, and back, is not told any more. False if it is not."""
         with self._lock:
-            if self.revision == since:
-                self.revision = max(since, revision)
-            return self.revision >= revision
+            if self.revision != since:
+                return False
+            self.revision = max(since, revision)
+            return True
 
     def _applied(self, event: Event) -> Event:
         before = self._kvs.get(event.key)
@@ -117,6 +118,7 @@ class Following:
         self._core = core
         self._page = page
         self._watch: WatchPlans | None = None
+        self._is_ended = False
 
     def load(self) -> Plan[Change]:
         """What is there. Raises what a call does."""
@@ -130,9 +132,10 @@ class Following:
             return self.mirror.load(kvs, pages.revision)
 
     def next_changes(self) -> Plan[list[Change]]:
-        """Wait for what comes next. Raises ServerError where the server refuses the watch, or, when
-        everything is to be loaded anew, what a call does; then this may be tried again."""
-        while True:
+        """Wait for what comes next; none once this has ended. Raises ServerError where the server refuses
+        the watch, or, when everything is to be loaded anew, what a call does; then this may be tried
+        again."""
+        while not self._is_ended:
             if self._watch is None:
                 create = watch_request(key_range(self.prefix, prefix=True), False, True, True)
                 self._watch = WatchPlans(self._core, create, self.mirror.revision + 1)
@@ -147,10 +150,12 @@ class Following:
             told = [self.mirror.apply(batch.revision, batch.events) for batch in batches]
             if changes := [change for change in told if change is not None]:
                 return changes
+        return []
 
-    def catch_up(self) -> Plan[bool]:
-        """Ask whether the mirror is what the store is now; if so, it is of the store's revision. That does
-        not wait for what a watch is told, which hears nothing while nothing here is changed."""
+    def catch_up(self) -> Plan[tuple[int, int]]:
+        """Ask whether the mirror is what the store is now. The revision that it was of, and the store's, of
+        which it is now; 0 for that where it has to hear more first. So nobody need wait for what a watch is
+        told, which hears nothing while nothing here is changed."""
         known, count = self.mirror.revision, len(self.mirror)
         newer = {"min_mod_revision": str(known + 1), "keys_only": True, "limit": "1"}
         request = {**key_range(self.prefix, prefix=True), **newer}
@@ -158,12 +163,23 @@ class Following:
         # If no key is newer, all that are there are here; and if they are as many, all that are here are
         # there.
         found = range_result(answer, revision_of(answer))
-        return not found.kvs and found.count == count and self.mirror.confirm(known, found.revision)
+        if found.kvs or found.count != count or not self.mirror.confirm(known, found.revision):
+            return known, 0
+        return known, found.revision
 
-    def close(self) -> Plan[None]:
-        if self._watch is not None and self._watch.stream is not None:
-            stream, self._watch.stream = self._watch.stream, None
-            yield CloseStream(stream)
+    @property
+    def failure(self) -> KvorumError | None:
+        """What keeps the watch from being told what is new; None if nothing does."""
+        return self._watch.failure if self._watch else None
+
+    def end(self) -> Any:
+        """Whoever waits for changes is to wait no longer; returns the stream that he reads, if there is
+        one."""
+        self._is_ended = True
+        if self._watch is None:
+            return None
+        self._watch.is_closed = True
+        return self._watch.stream
 
 
 def follow(

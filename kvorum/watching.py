@@ -47,6 +47,7 @@ class WatchPlans:
         self._create = {**create, "progress_notify": True}
         self.next_revision = start_revision  # 0: not known yet
         self.stream: Any = None  # the shell's
+        self.failure: KvorumError | None = None  # what keeps it from being told; None if nothing does
         self.is_closed = False  # set by the shell, which then ends the stream
         self._endpoint = ""
         self._token = ""
@@ -107,9 +108,10 @@ class WatchPlans:
             yield from self._drop()
             if not is_passing(error) and not self.is_closed:
                 raise
+            self.failure = error
             yield from self._back_off()
             return None
-        self._failures = 0
+        self._failures, self.failure = 0, None
         return frame
 
     def _open(self) -> Plan[None]:

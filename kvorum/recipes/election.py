@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from kvorum.messages import Message, b64, key_value
 from kvorum.mirror import Following
 from kvorum.operations import RANGE
@@ -30,15 +32,20 @@ class Observing:
         self._following = Following(core, name + b"/")
         self._seen = 0
 
-    def next_leader(self) -> Plan[KeyValue]:
-        """Wait for it. Raises what a call does before the first, then ServerError where the server
-        refuses."""
+    def next_leader(self) -> Plan[KeyValue | None]:
+        """Wait for it; None once this has ended. Raises what a call does before the first, then ServerError
+        where the server refuses."""
         mirror = self._following.mirror
+        if not mirror.revision:
+            yield from self._following.load()
         while True:
-            if not mirror.revision:
-                yield from self._following.load()
             first = min(mirror.items(), key=lambda kv: kv.create_revision, default=None)
             if first is not None and first.mod_revision != self._seen:
                 self._seen = first.mod_revision
                 return first
-            yield from self._following.next_changes()
+            if not (yield from self._following.next_changes()):
+                return None
+
+    def end(self) -> Any:
+        """As ``Following.end``."""
+        return self._following.end()

@@ -45,7 +45,7 @@ class Standing:
         self._prefix, self._end = name + b"/", name + b"0"
         self._lease = LeasePlans(core, ttl)
         self._waiting = Waiting(core, self._lease)
-        self.place: Place | None = None
+        self._place: Place | None = None
         self.revision = 0
         """The store's, as of which the place was first."""
         self.lost: str | None = None
@@ -64,6 +64,11 @@ class Standing:
     def lease(self) -> int:
         return self._lease.id
 
+    @property
+    def place(self) -> Place:
+        assert self._place is not None, "it was not entered"
+        return self._place
+
     def enter(self, value: bytes) -> Plan[Place]:
         """A place at the end of the line. Raises what a call does, where no lease can be had."""
         yield from self._lease.open()
@@ -74,8 +79,8 @@ class Standing:
         else:  # an earlier try of ours was carried out
             [kv] = answer["responses"][0]["response_range"]["kvs"]
             token = int(kv["create_revision"])
-        self.place = Place(key, token)
-        return self.place
+        self._place = Place(key, token)
+        return self._place
 
     def turn(self, deadline: float = math.inf) -> Plan[bool]:
         """Wait until the place is first; False when that is not so at ``deadline``."""
@@ -93,7 +98,6 @@ class Standing:
     def keep(self) -> Plan[str]:
         """Until the place is lost; returns why. That the key is deleted is known sooner by it than by a
         keepalive."""
-        assert self.place is not None
         try:
             while True:
                 found = yield from self._before(math.inf)
@@ -105,8 +109,6 @@ class Standing:
 
     def change(self, value: bytes) -> Plan[int]:
         """Put another value to the place; returns the store's revision. Raises LeaseLost where it is gone."""
-        if self.place is None:
-            raise LeaseLost("there is no place in the line")
         key = b64(self.place.key)
         put = {"key": key, "value": b64(value), "lease": str(self._lease.id)}
         request: Message = {
@@ -126,7 +128,6 @@ class Standing:
 
     def _before(self, deadline: float) -> Plan[tuple[str | None, int] | None]:
         """The key just before the place, if there is one, as of a revision; None at the deadline."""
-        assert self.place is not None
         request: Message = {
             "key": b64(self._prefix),
             "range_end": b64(self._end),
