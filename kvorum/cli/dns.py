@@ -15,7 +15,8 @@ import dns.rdatatype
 
 from kvorum.async_client import AsyncClient
 from kvorum.cache import AsyncCache
-from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure, current, seconds
+from kvorum.cli.examples import examples
+from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure, current, duration
 from kvorum.errors import KvorumError
 from kvorum.nameserver.answers import Answer, Answers, ZoneSettings
 from kvorum.nameserver.server import Nameserver
@@ -27,16 +28,18 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 RETRY_SECONDS = 1.0
 
 
-@click.command(name="dns")
+@click.command(
+    name="dns", epilog=examples("kvorum dns", "kvorum dns --listen 10.0.0.53:53 --domain kvorum.example. --zone eu/1a")
+)
 @click.option("--listen", default="127.0.0.1:5353", show_default=True, help="HOST:PORT, for UDP and TCP.")
 @click.option("--domain", default="kvorum.", show_default=True, help="What all its names are below.")
 @click.option("--zone", default="", help="What is nearest to it is answered first.")
-@click.option("--ttl", default="1s", show_default=True, callback=seconds, help="How long answers are kept.")
+@click.option("--ttl", default="1s", show_default=True, callback=duration, help="How long answers are kept.")
 @click.option(
     "--negative-ttl",
     default="1s",
     show_default=True,
-    callback=seconds,
+    callback=duration,
     help="And that there is no such name.",
 )
 def serve_dns(listen: str, domain: str, zone: str, ttl: float, negative_ttl: float) -> None:
@@ -51,7 +54,6 @@ def serve_dns(listen: str, domain: str, zone: str, ttl: float, negative_ttl: flo
         raise Failure(
             f"--listen {listen!r} is wrong: expected HOST:PORT, such as 127.0.0.1:5353", EXIT_BAD_ARGUMENTS
         )
-    host = host.removesuffix(":0") if not port else host
     address = host if host not in ("0.0.0.0", "::") else ""
     settings = ZoneSettings(_name(domain), int(ttl), int(negative_ttl), zone, address)
     asyncio.run(_Serving(settings, host, port).run(current().async_client()))

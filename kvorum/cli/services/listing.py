@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from kvorum.cli import output
+from kvorum.cli.examples import examples
 from kvorum.cli.services import turns
 from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure, Settings, current
 from kvorum.services.choice import POLICIES, NoInstance, picker_of
@@ -57,7 +58,7 @@ def filters(command: F) -> F:
     return command
 
 
-@click.command(name="list")
+@click.command(name="list", epilog=examples("kvorum service list", "kvorum service list --tag v2 -o json"))
 @filters
 def list_(tags: Sequence[str], metadata: dict[str, str]) -> None:
     """All services, with how many instances each has and what tags they have."""
@@ -84,7 +85,7 @@ def list_(tags: Sequence[str], metadata: dict[str, str]) -> None:
         output.write_lines([", ".join(row) for row in rows])
 
 
-@click.command()
+@click.command(epilog=examples("kvorum service show web", "kvorum service show web --meta version=1.4 -o table"))
 @click.argument("name", callback=name_argument)
 @filters
 def show(name: str, tags: Sequence[str], metadata: dict[str, str]) -> None:
@@ -95,7 +96,7 @@ def show(name: str, tags: Sequence[str], metadata: dict[str, str]) -> None:
     show_instances(_there(name, found), settings)
 
 
-@click.command()
+@click.command(epilog=examples("kvorum service resolve web --zone eu/1a", "kvorum service resolve web --one --policy round-robin"))
 @click.argument("name", callback=name_argument)
 @filters
 @click.option("--zone", default="", help="The nearest to this zone first.")
@@ -133,7 +134,7 @@ def _one(name: str, found: list[Instance], zone: str, policy: str) -> Instance:
     return picker_of(policy).pick(found, zone)
 
 
-@click.command()
+@click.command(epilog=examples("kvorum service watch web", "kvorum service watch -o json"))
 @click.argument("name", callback=name_argument, required=False, default="")
 def watch(name: str) -> None:
     """Who comes, who goes and who changes: of the service NAME, or of all. First who is there, as added."""
@@ -155,7 +156,7 @@ def _show_change(change: Change, settings: Settings) -> None:
         output.write_lines([f"{change.kind} {one.name} {one.id}{at}"])
 
 
-@click.command()
+@click.command(epilog=examples("kvorum service deregister web 10.0.0.1:8080"))
 @click.argument("name", callback=name_argument)
 @click.argument("id")
 def deregister(name: str, id: str) -> None:  # noqa: A002

@@ -21,11 +21,12 @@ import click
 
 from kvorum.async_client import AsyncClient
 from kvorum.cli.child import Child, check_command, exit_code
+from kvorum.cli.examples import examples
 from kvorum.cli.holding import Ended, Failed, Signalled
 from kvorum.cli.services.checks import Check, parsed
 from kvorum.cli.services.health import Health
 from kvorum.cli.services.listing import checked, pairs
-from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure, current, seconds
+from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure, current, duration
 from kvorum.errors import KvorumError
 from kvorum.services.records import Instance, instance
 from kvorum.services.registering import TTL_SECONDS
@@ -50,7 +51,13 @@ class Checking:
     successes: int
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "kvorum service register web --addr 10.0.0.1:8080 --tag v2 --zone eu/1a",
+        "kvorum service register web --addr 10.0.0.1:8080 --check http://127.0.0.1:8080/health -- ./web",
+        "kvorum service register db --addr 10.0.0.2:5432 --ttl 5s --check 'pg_isready -q'",
+    )
+)
 @click.argument("arguments", nargs=-1, metavar="NAME [-- COMMAND...]")
 @click.option("--addr", required=True, metavar="HOST:PORT", help="Where it is to be found.")
 @click.option("--id", "id_", default="", help="Its id; the address, where none is given.")
@@ -64,17 +71,17 @@ class Checking:
     "--ttl",
     default=f"{TTL_SECONDS}s",
     show_default=True,
-    callback=seconds,
+    callback=duration,
     help="After so long it is off the list if this is killed, or cut off.",
 )
 @click.option(
     "--check", "check_text", metavar="CHECK", help="http://…, https://…, tcp://HOST:PORT or a command."
 )
 @click.option(
-    "--check-interval", default="2s", show_default=True, callback=seconds, help="From check to check."
+    "--check-interval", default="2s", show_default=True, callback=duration, help="From check to check."
 )
 @click.option(
-    "--check-timeout", default="1s", show_default=True, callback=seconds, help="What hangs has failed."
+    "--check-timeout", default="1s", show_default=True, callback=duration, help="What hangs has failed."
 )
 @click.option(
     "--failures", default=2, show_default=True, type=click.IntRange(1), help="So many in a row: off the list."
