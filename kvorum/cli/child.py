@@ -22,9 +22,9 @@ def check_command(command: Sequence[str]) -> None:
 
 
 class Child:
-    """The command, with ``told`` in its environment. Without a terminal it has a process group of its own, so
-    that what it has started ends with it; in one it shares ours, or it could not read, and what is typed there
-    reaches it by itself. To be started from the main thread: the kernel ends it with the thread."""
+    """The command, with ``told`` in its environment. Without a terminal it has a process group of its own,
+    so that what it has started ends with it; in one it shares ours, or it could not read, and what is typed
+    there reaches it by itself. To be started from the main thread: the kernel ends it with the thread."""
 
     def __init__(self, command: Sequence[str], told: Mapping[str, str]) -> None:
         self._has_terminal = os.isatty(0)

@@ -18,6 +18,7 @@ from kvorum.cache import AsyncCache
 from kvorum.cli.examples import examples
 from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure, current, duration
 from kvorum.errors import KvorumError
+from kvorum.mirror import Change
 from kvorum.nameserver.answers import Answer, Answers, ZoneSettings
 from kvorum.nameserver.server import Nameserver
 from kvorum.services.asking import PAGE
@@ -29,7 +30,8 @@ RETRY_SECONDS = 1.0
 
 
 @click.command(
-    name="dns", epilog=examples("kvorum dns", "kvorum dns --listen 10.0.0.53:53 --domain kvorum.example. --zone eu/1a")
+    name="dns",
+    epilog=examples("kvorum dns", "kvorum dns --listen 10.0.0.53:53 --domain kvorum.example. --zone eu/1a"),
 )
 @click.option("--listen", default="127.0.0.1:5353", show_default=True, help="HOST:PORT, for UDP and TCP.")
 @click.option("--domain", default="kvorum.", show_default=True, help="What all its names are below.")
@@ -45,9 +47,9 @@ RETRY_SECONDS = 1.0
 def serve_dns(listen: str, domain: str, zone: str, ttl: float, negative_ttl: float) -> None:
     """Answer questions of DNS for registered services, until a signal comes.
 
-    web.service.kvorum is the service web: A, AAAA, SRV and TXT. v2.web.service.kvorum are its instances with the
-    tag v2, _web._tcp.service.kvorum is its SRV as RFC 2782 names it. While no member of the store can be reached
-    it goes on with what it knows.
+    web.service.kvorum is the service web: A, AAAA, SRV and TXT. v2.web.service.kvorum are its instances
+    with the tag v2, _web._tcp.service.kvorum is its SRV as RFC 2782 names it. While no member of the store
+    can be reached it goes on with what it knows.
     """
     host, port = split_addr(listen)
     if not host or (not port and not listen.endswith(":0")):
@@ -101,7 +103,10 @@ class _Serving:
         return self._answers.to(name, rdtype, most) if self._is_loaded else Answer(dns.rcode.SERVFAIL)
 
     async def _follow(self, client: AsyncClient) -> None:
-        cache = AsyncCache(client, prefix_of(), self._taken.take, PAGE)
+        def take(change: Change) -> None:
+            self._taken.take(change)
+
+        cache = AsyncCache(client, prefix_of(), take, PAGE)
         is_told = False
         while not self._is_loaded:
             try:

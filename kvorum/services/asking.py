@@ -56,7 +56,8 @@ def pick(picker: Picker, name: str, instances: list[Instance], zone: str) -> Ins
 
 
 def deregister(core: Core, name: str, id: str) -> Plan[bool]:  # noqa: A002
-    """Whether it was there. Its lease goes on, so whoever keeps it up does not notice and does not put it back."""
+    """Whether it was there. Its lease goes on, so whoever keeps it up does not notice and does not put it
+    back."""
     selected = key_range(key_of(check_name(name), id))
     result = yield from delete(core, selected, prev_kv=False, idempotent=True)
     return result.deleted > 0

@@ -28,8 +28,8 @@ Instances = list[Instance]
 
 
 class Services:
-    """For several threads at once. Names, addresses and all else that is wrong raise ValueError, and what goes
-    wrong between us and the store KvorumError."""
+    """For several threads at once. Names, addresses and all else that is wrong raise ValueError, and what
+    goes wrong between us and the store KvorumError."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -67,7 +67,8 @@ class Services:
         metadata: Mapping[str, str] | None = None,
         zone: str = "",
     ) -> Instances:
-        """Those with all these tags and all of this metadata, the nearest to ``zone`` first. There may be none."""
+        """Those with all these tags and all of this metadata, the nearest to ``zone`` first. There may be
+        none."""
         return self._client.run(asking.resolve(self._client.core, name, tags, metadata, zone))
 
     def resolve_one(
@@ -79,13 +80,15 @@ class Services:
         zone: str = "",
         policy: str = "round-robin",
     ) -> Instance:
-        """One of the nearest, in turn or at random, by weight. Raises NoInstance. Who asks often uses a balancer."""
+        """One of the nearest, in turn or at random, by weight. Raises NoInstance. Who asks often uses a
+        balancer."""
         with self._lock:
             picker = self._pickers.setdefault((name, policy), picker_of(policy))
         return self._client.run(asking.resolve_one(self._client.core, name, picker, tags, metadata, zone))
 
     def deregister(self, name: str, id: str) -> bool:  # noqa: A002
-        """Take somebody off the list; whether he was on it. Whoever keeps that entry up does not put it back."""
+        """Take somebody off the list; whether he was on it. Whoever keeps that entry up does not put it
+        back."""
         return self._client.run(asking.deregister(self._client.core, name, id))
 
     def watch(self, name: str = "") -> ServiceWatch:
@@ -138,8 +141,8 @@ class Registration:
         return self
 
     def close(self) -> None:
-        """Off the list, at once. Raises KvorumError where that could not be said: then it leaves the list within
-        ``ttl`` seconds."""
+        """Off the list, at once. Raises KvorumError where that could not be said: then it leaves the list
+        within ``ttl`` seconds."""
         background, self._background = self._background, None
         if background is not None:
             atexit.unregister(self.abandon)
@@ -157,12 +160,13 @@ class Registration:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        with suppress(KvorumError if kind is not None else ()):
+            self.close()
 
 
 class Balancer:
-    """See ``Services.balancer``. Any thread may ask it. While no member of the store can be reached it goes on with
-    what it knows, and ``error`` says why."""
+    """See ``Services.balancer``. Any thread may ask it. While no member of the store can be reached it goes
+    on with what it knows, and ``error`` says why."""
 
     def __init__(self, client: Client, choosing: Choosing) -> None:
         self._choosing = choosing

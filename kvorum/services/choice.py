@@ -32,8 +32,8 @@ def matching(
 
 
 def nearness(one: Instance, zone: str) -> int:
-    """How many parts of the zones' paths are the same, from the left: ``eu/1a`` is nearer to ``eu/1b`` than to
-    ``us``."""
+    """How many parts of the zones' paths are the same, from the left: ``eu/1a`` is nearer to ``eu/1b`` than
+    to ``us``."""
     common = 0
     for ours, theirs in zip(zone.split("/"), one.zone.split("/"), strict=False):
         if ours != theirs or not ours:

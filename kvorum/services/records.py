@@ -3,10 +3,10 @@
     {"Op":0,"Addr":"10.0.0.1:8080","Metadata":"{\\"version\\":\\"1.4\\"}",
      "Name":"web","Id":"10.0.0.1:8080","Tags":["v1"],"Weight":1,"Zone":"eu/1a","Since":"2026-11-26T09:00:00Z"}
 
-``Op``, ``Addr`` and ``Metadata`` are what etcd's Go client writes and reads (client/v3/naming); it ignores the
-rest. It takes letters of either case for equal in names, so no other field may be called ``op``, ``addr`` or
-``metadata``. ``Metadata`` is null, or a *string* that holds JSON: gRPC for Go compares it with ``==``, and
-panics where it is an object (etcd issue 19700).
+``Op``, ``Addr`` and ``Metadata`` are what etcd's Go client writes and reads (client/v3/naming); it ignores
+the rest. It takes letters of either case for equal in names, so no other field may be called ``op``,
+``addr`` or ``metadata``. ``Metadata`` is null, or a *string* that holds JSON: gRPC for Go compares it with
+``==``, and panics where it is an object (etcd issue 19700).
 
 We read more than we write: what the Go client has written, with an object or anything else for ``Metadata``,
 without our fields or with unknown ones. The key tells name and id, whatever the value says.
@@ -36,8 +36,8 @@ class BadRecord(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One who offers a service. One with twice the ``weight`` gets twice as much, one with 0 nothing while there
-    are others. ``zone`` is a path from the large to the small: ``eu/1a``. ``lease`` 0 is none."""
+    """One who offers a service. One with twice the ``weight`` gets twice as much, one with 0 nothing while
+    there are others. ``zone`` is a path from the large to the small: ``eu/1a``. ``lease`` 0 is none."""
 
     name: str
     id: str
@@ -92,8 +92,8 @@ def instance(
     for meta_name, value in metadata.items():
         if not _META_NAME.fullmatch(meta_name):
             raise ValueError(
-                f"the metadata name {meta_name!r} is wrong: expected letters, digits, _, - and ., beginning with a"
-                " letter"
+                f"the metadata name {meta_name!r} is wrong: expected letters, digits, _, - and ., the first a"
+                " letter or _"
             )
         if not isinstance(value, str):
             raise ValueError(f"the metadata {meta_name} is {value!r}: expected a string")
@@ -116,8 +116,8 @@ def check_name(name: str) -> str:
     """The name itself. Raises ValueError where it can be none of a service: it must be a label of DNS."""
     if not _NAME.fullmatch(name):
         raise ValueError(
-            f"the service name {name!r} is wrong: expected 1 to 63 letters, digits, - and _, the first and the"
-            " last a letter or digit"
+            f"the service name {name!r} is wrong: expected 1 to 63 letters, digits, - and _, the first and"
+            " the last a letter or digit"
         )
     return name
 

@@ -5,10 +5,10 @@
     yield from plans.keep()                 # for ever; puts it back where the lease was lost
     yield from plans.close()                # now it is not
 
-All hangs on one lease, whose id is chosen beforehand. So to withdraw is to revoke that lease, whatever else of us
-is still under way: a put that comes later is refused, since its lease is gone. Unlike a lock, an entry excludes
-nobody: it does no harm that the lease may have ended without our knowing, so we do not give up, but ask until we
-know.
+All hangs on one lease, whose id is chosen beforehand. So to withdraw is to revoke that lease, whatever else
+of us is still under way: a put that comes later is refused, since its lease is gone. Unlike a lock, an
+entry excludes nobody: it does no harm that the lease may have ended without our knowing, so we do not give
+up, but ask until we know.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ RETRY_SECONDS: Final = 1.0
 
 
 class RegistrationPlans:
-    """``ttl`` in seconds: what was asked for, then what was granted. ``problem`` is what keeps us from knowing
-    that the instance is on the list; ``on_problem`` is told of it, and None when that is over."""
+    """``ttl`` in seconds: what was asked for, then what was granted. ``problem`` is what keeps us from
+    knowing that the instance is on the list; ``on_problem`` is told of it, and None when that is over."""
 
     def __init__(
         self, core: Core, instance: Instance, ttl: int, on_problem: Callable[[str | None], None] | None = None
@@ -68,7 +68,8 @@ class RegistrationPlans:
                 pause = self.ttl / RENEWALS_PER_TTL
 
     def close(self) -> Plan[None]:
-        """Raises KvorumError where the lease could not be revoked: then the entry goes when its time has come."""
+        """Raises KvorumError where the lease could not be revoked: then the entry goes when its time has
+        come."""
         with suppress(LeaseNotFound):
             yield from revoke(self._core, self._lease_id)
 

@@ -1,4 +1,5 @@
-"""``client.services`` of ``kvorum.AsyncClient``: see ``kvorum.services.blocking`` for what its methods promise."""
+"""``client.services`` of ``kvorum.AsyncClient``: see ``kvorum.services.blocking`` for what its methods
+promise."""
 
 from __future__ import annotations
 
@@ -43,7 +44,7 @@ class AsyncServices:
         id: str = "",  # noqa: A002
         on_problem: Callable[[str | None], None] | None = None,
     ) -> AsyncRegistration:
-        """``async with client.services.register(…)``, or ``registration = await client.services.register(…)``."""
+        """``async with client.services.register(…)``, or await it, and close it at the end."""
         one = instance(name, addr, metadata=metadata, tags=tags, weight=weight, zone=zone, id=id)
         return AsyncRegistration(self._client, one, ttl, on_problem)
 
@@ -145,7 +146,8 @@ class AsyncRegistration:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close()
+        with suppress(KvorumError if kind is not None else ()):
+            await self.close()
 
 
 class AsyncBalancer:

@@ -1,5 +1,5 @@
-"""How a service is, judged by its checks: pure. It is well when so many checks in a row have passed, and not when so
-many in a row have failed. At first it is not: nobody has seen it work."""
+"""How a service is, judged by its checks: pure. It is well when so many checks in a row have passed, and
+not when so many in a row have failed. At first it is not: nobody has seen it work."""
 
 from __future__ import annotations
 

@@ -85,7 +85,9 @@ def list_(tags: Sequence[str], metadata: dict[str, str]) -> None:
         output.write_lines([", ".join(row) for row in rows])
 
 
-@click.command(epilog=examples("kvorum service show web", "kvorum service show web --meta version=1.4 -o table"))
+@click.command(
+    epilog=examples("kvorum service show web", "kvorum service show web --meta version=1.4 -o table")
+)
 @click.argument("name", callback=name_argument)
 @filters
 def show(name: str, tags: Sequence[str], metadata: dict[str, str]) -> None:
@@ -96,7 +98,11 @@ def show(name: str, tags: Sequence[str], metadata: dict[str, str]) -> None:
     show_instances(_there(name, found), settings)
 
 
-@click.command(epilog=examples("kvorum service resolve web --zone eu/1a", "kvorum service resolve web --one --policy round-robin"))
+@click.command(
+    epilog=examples(
+        "kvorum service resolve web --zone eu/1a", "kvorum service resolve web --one --policy round-robin"
+    )
+)
 @click.argument("name", callback=name_argument)
 @filters
 @click.option("--zone", default="", help="The nearest to this zone first.")
@@ -162,8 +168,8 @@ def _show_change(change: Change, settings: Settings) -> None:
 def deregister(name: str, id: str) -> None:  # noqa: A002
     """Take the instance ID of the service NAME off the list.
 
-    For entries that nobody keeps up any more. Who keeps this one up does not notice, and comes back with his next
-    registration. Who is to come off the list and stay off is to be stopped.
+    For entries that nobody keeps up any more. Who keeps this one up does not notice, and comes back with
+    his next registration. Who is to come off the list and stay off is to be stopped.
     """
     settings = current()
     with settings.client() as client:

@@ -2,8 +2,9 @@
 
     kvorum service register web --addr 10.0.0.1:8080 --check http://127.0.0.1:8080/health -- ./web
 
-All that happens here does so in one event loop: signals, the end of the command, checks, and the list. The list
-follows what the checks say, as well as the store can be reached; that it cannot never ends the command.
+All that happens here does so in one event loop: signals, the end of the command, checks, and the list. The
+list follows what the checks say, as well as the store can be reached; that it cannot never ends the
+command.
 """
 
 from __future__ import annotations
@@ -104,7 +105,8 @@ def register(
     failures: int,
     successes: int,
 ) -> None:
-    """Keep the service NAME on the list until a signal comes; or while COMMAND runs, whose exit code is passed on.
+    """Keep the service NAME on the list until a signal comes; or while COMMAND runs, whose exit code is
+    passed on.
 
     With --check it is there only while it is well. COMMAND finds in its environment KVORUM_SERVICE_NAME,
     KVORUM_SERVICE_ID and KVORUM_SERVICE_ADDR, gets our signals when it is off the list, and ends with us.

@@ -1,5 +1,5 @@
-"""Whose turn it is, from one ``kvorum service resolve --one --policy round-robin`` to the next: in a file of the
-user's, one for each service. What is wrong with the file costs a turn, no more."""
+"""Whose turn it is, from one ``kvorum service resolve --one --policy round-robin`` to the next: in a file
+of the user's, one for each service. What is wrong with the file costs a turn, no more."""
 
 from __future__ import annotations
 
