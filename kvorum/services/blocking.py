@@ -160,7 +160,7 @@ class Registration:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with suppress(KvorumError if kind is not None else ()):
+        with suppress(*([KvorumError] if kind is not None else [])):
             self.close()
 
 

@@ -146,7 +146,7 @@ class AsyncRegistration:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with suppress(KvorumError if kind is not None else ()):
+        with suppress(*([KvorumError] if kind is not None else [])):
             await self.close()
 
 
@@ -154,11 +154,14 @@ class AsyncBalancer:
     def __init__(self, client: AsyncClient, choosing: Choosing) -> None:
         self._choosing = choosing
         self._cache = AsyncCache(client, prefix_of(choosing.name), self._changed, asking.PAGE)
+        self._is_open = False
 
     async def open(self) -> Self:
-        await self._cache.load()
-        self._choosing.take_all(self._cache.items())
-        self._cache.follow()
+        if not self._is_open:
+            await self._cache.load()
+            self._is_open = True
+            self._choosing.take_all(self._cache.items())
+            self._cache.follow()
         return self
 
     def _changed(self, change: KeyChange) -> None:
