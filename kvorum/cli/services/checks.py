@@ -75,9 +75,11 @@ async def _answers(parts: SplitResult) -> str | None:
                 case h11.Response(status_code=status):
                     return None if 200 <= status < 300 else f"it answers with status {status}"
                 case h11.NEED_DATA:
-                    http.receive_data(await reader.read(READ_BYTES))
-                case h11.ConnectionClosed():
-                    return "it hangs up without an answer"
+                    if not (data := await reader.read(READ_BYTES)):
+                        return "it hangs up without an answer"
+                    http.receive_data(data)
+    except h11.RemoteProtocolError:
+        return "its answer is not HTTP"
     finally:
         writer.close()
 

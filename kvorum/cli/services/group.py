@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from kvorum.cli.examples import examples
 from kvorum.cli.lazy import LazyGroup
 
 _TABLE = {
@@ -16,6 +17,13 @@ _TABLE = {
 }
 
 
-@click.group(cls=LazyGroup, table=_TABLE, topics={"Commands": list(_TABLE)})
+@click.group(
+    cls=LazyGroup,
+    table=_TABLE,
+    topics={"Commands": list(_TABLE)},
+    epilog=examples(
+        "kvorum service register web --addr 10.0.0.1:8080 -- ./web", "kvorum service resolve web --one"
+    ),
+)
 def service() -> None:
     """Register services, find them, follow who comes and goes."""
