@@ -49,7 +49,7 @@ async def serving(answer: bytes | None, *, hang_up: bool = True) -> AsyncIterato
         (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", "it answers with status 503"),
         (b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n", "it answers with status 302"),
         (b"", "it hangs up without an answer"),
-        (b"SSH-2.0-OpenSSH\r\n", "its answer is not HTTP"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "its answer is not HTTP"),
     ],
 )
 async def test_what_answers_with_success_is_well(answer: bytes, problem: str | None) -> None:
