@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from kvorum.http_async import AsyncHttp
     from kvorum.mirror import Change
     from kvorum.recipes.asynchronous import AsyncBarrier, AsyncCounter, AsyncElection, AsyncLock
-    from kvorum.records import Invalid
-    from kvorum.services.tasks import AsyncServices
+    from kvorum.records import InvalidConfig
+    from kvorum.services.asynchronous import AsyncServices
 
 T = TypeVar("T")
 
@@ -283,7 +283,7 @@ class AsyncClient:
     @cached_property
     def services(self) -> AsyncServices:
         """See ``kvorum.services``."""
-        from kvorum.services.tasks import AsyncServices
+        from kvorum.services.asynchronous import AsyncServices
 
         return AsyncServices(self)
 
@@ -302,7 +302,7 @@ class AsyncClient:
         kind: type[T],
         *,
         on_change: Callable[[T, T], None] | None = None,
-        on_error: Callable[[Invalid], None] | None = None,
+        on_error: Callable[[InvalidConfig], None] | None = None,
     ) -> AsyncConfig[T]:
         from kvorum.config import AsyncConfig
 

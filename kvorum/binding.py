@@ -14,7 +14,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from kvorum.decoding import is_dataclass_type
 from kvorum.pydantic_models import is_model_type, model_reader
-from kvorum.records import Content, Invalid, dataclass_reader
+from kvorum.records import Content, InvalidConfig, dataclass_reader
 from kvorum.types import Key, KeyValue
 
 T = TypeVar("T")
@@ -26,7 +26,7 @@ class Changed(NamedTuple, Generic[T]):
 
 
 class Refused(NamedTuple):
-    error: Invalid
+    error: InvalidConfig
 
 
 class Binding(Generic[T]):
@@ -36,15 +36,15 @@ class Binding(Generic[T]):
         """Raises TypeError where no keys could make a ``kind``."""
         given = prefix.encode() if isinstance(prefix, str) else prefix
         self.prefix = given.rstrip(b"/") + b"/"
-        self.error: Invalid | None = None
+        self.error: InvalidConfig | None = None
         self._read = _reader(kind)
         self._value: T | None = None
 
     @property
     def value(self) -> T:
-        """The last good one. Raises Invalid as long as there was none."""
+        """The last good one. Raises InvalidConfig as long as there was none."""
         if self._value is None:
-            raise self.error or Invalid([])
+            raise self.error or InvalidConfig([])
         return self._value
 
     def update(self, kvs: Iterable[KeyValue]) -> Changed[T] | Refused | None:
@@ -53,7 +53,7 @@ class Binding(Generic[T]):
         content = {kv.key[len(self.prefix) :].decode(errors="replace"): kv.value for kv in kvs}
         try:
             new = self._read(content)
-        except Invalid as error:
+        except InvalidConfig as error:
             found = error.below(shown)
             if self.error is not None and self.error.problems == found.problems:
                 return None

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from kvorum.config import Config
     from kvorum.mirror import Change
     from kvorum.recipes.blocking import Barrier, Counter, Election, Lock
-    from kvorum.records import Invalid
+    from kvorum.records import InvalidConfig
     from kvorum.services.blocking import Services
 
 T = TypeVar("T")
@@ -309,10 +309,10 @@ class Client:
         kind: type[T],
         *,
         on_change: Callable[[T, T], None] | None = None,
-        on_error: Callable[[Invalid], None] | None = None,
+        on_error: Callable[[InvalidConfig], None] | None = None,
     ) -> Config[T]:
         """The keys below ``prefix`` as a dataclass or pydantic model, kept up to date: ``config.value``.
-        Raises Invalid where they are none at first, and TypeError where no keys could be. Later,
+        Raises InvalidConfig where they are none at first, and TypeError where no keys could be. Later,
         ``on_change(old, new)`` is called for each change, and ``on_error`` for one that is refused, in
         another thread."""
         from kvorum.config import Config

@@ -16,7 +16,7 @@ from kvorum.background import call_back
 from kvorum.binding import Binding, Changed, Refused
 from kvorum.cache import AsyncCache, Cache
 from kvorum.mirror import PAGE, Change
-from kvorum.records import Invalid
+from kvorum.records import InvalidConfig
 from kvorum.types import Key, KeyValue
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class _Bound(Generic[T]):
         prefix: Key,
         kind: type[T],
         on_change: Callable[[T, T], None] | None,
-        on_error: Callable[[Invalid], None] | None,
+        on_error: Callable[[InvalidConfig], None] | None,
     ) -> None:
         self._binding = Binding(prefix, kind)
         self._on_change, self._on_error = on_change, on_error
@@ -45,7 +45,7 @@ class _Bound(Generic[T]):
         return self._binding.value
 
     @property
-    def error(self) -> Invalid | None:
+    def error(self) -> InvalidConfig | None:
         """Why the keys are no good now; None if they are."""
         return self._binding.error
 
@@ -70,13 +70,13 @@ class Config(_Bound[T]):
         prefix: Key,
         kind: type[T],
         on_change: Callable[[T, T], None] | None,
-        on_error: Callable[[Invalid], None] | None,
+        on_error: Callable[[InvalidConfig], None] | None,
     ) -> None:
         super().__init__(prefix, kind, on_change, on_error)
         self._cache = Cache(client, self._binding.prefix, self._changed, PAGE)
 
     def open(self) -> Self:
-        """Raises Invalid, or what a call does."""
+        """Raises InvalidConfig, or what a call does."""
         self._cache.load()
         self._begin(self._cache.items())
         self._cache.follow()
@@ -112,7 +112,7 @@ class AsyncConfig(_Bound[T]):
         prefix: Key,
         kind: type[T],
         on_change: Callable[[T, T], None] | None,
-        on_error: Callable[[Invalid], None] | None,
+        on_error: Callable[[InvalidConfig], None] | None,
     ) -> None:
         super().__init__(prefix, kind, on_change, on_error)
         self._cache = AsyncCache(client, self._binding.prefix, self._changed, PAGE)

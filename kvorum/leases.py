@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from kvorum.endpoints import FIRST_PAUSE_SECONDS
 from kvorum.errors import KvorumError, LeaseExists, LeaseLost, LeaseNotFound
 from kvorum.plans import Core, Plan, Sleep, is_passing
 
@@ -69,7 +70,8 @@ class LeasePlans:
         while True:
             yield Sleep(max(self.due_at - clock(), 0.0))
             try:
-                yield from self.renew(self.sure_until - clock())
+                if not (yield from self.renew(self.sure_until - clock())):
+                    yield Sleep(min(FIRST_PAUSE_SECONDS, max(self.sure_until - clock(), 0.0)))
             except LeaseLost as error:
                 return str(error)
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 
 from kvorum.decoding import cut, has_default, hints_of, is_dataclass_type, name_of, without_none
-from kvorum.records import Content, Invalid, Problem
+from kvorum.records import Content, InvalidConfig, Problem
 
 T = TypeVar("T")
 _JSON = (collections.abc.Collection, collections.abc.Mapping)
@@ -32,19 +32,19 @@ def is_model_type(kind: Any) -> bool:
 
 
 def model_reader(kind: type[T]) -> Callable[[Content], T]:
-    """What makes a ``kind`` of keys and values, or raises Invalid."""
+    """What makes a ``kind`` of keys and values, or raises InvalidConfig."""
     pydantic, model = sys.modules["pydantic"], cast(Any, kind)
 
     def read(content: Content) -> T:
         gathering = _Gathering(content)
         found = gathering.of(kind, "")
         if gathering.problems:
-            raise Invalid(gathering.problems)
+            raise InvalidConfig(gathering.problems)
         try:
             return cast(T, model.model_validate(found))
         except pydantic.ValidationError as error:
             told = error.errors(include_url=False, include_context=False)
-            raise Invalid([gathering.problem(one) for one in told]) from None
+            raise InvalidConfig([gathering.problem(one) for one in told]) from None
 
     return read
 

@@ -41,21 +41,21 @@ class Problem(NamedTuple):
     text: str
 
 
-class Invalid(KvorumError):
+class InvalidConfig(KvorumError):
     """Keys do not make what they are bound to; ``problems`` are all that was found."""
 
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__("; ".join(f"{path}: {text}" for path, text in problems))
         self.problems = tuple(problems)
 
-    def below(self, prefix: str) -> Invalid:
+    def below(self, prefix: str) -> InvalidConfig:
         """The same, in which the keys have their whole names."""
-        return Invalid([Problem(prefix + path, text) for path, text in self.problems])
+        return InvalidConfig([Problem(prefix + path, text) for path, text in self.problems])
 
 
 def dataclass_reader(kind: type[T]) -> Callable[[Content], T]:
-    """What makes a ``kind`` of keys and values, or raises Invalid. Raises TypeError, at once, where a field's
-    type is none that can be read from a key."""
+    """What makes a ``kind`` of keys and values, or raises InvalidConfig. Raises TypeError, at once, where a
+    field's type is none that can be read from a key."""
     try:
         record = _record(kind)
     except RecursionError:
@@ -67,7 +67,7 @@ def dataclass_reader(kind: type[T]) -> Callable[[Content], T]:
         problems: list[Problem] = []
         made = record.read("", content, _MISSING, problems)
         if problems:
-            raise Invalid(problems)
+            raise InvalidConfig(problems)
         return cast(T, made)
 
     return read

@@ -13,7 +13,15 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from kvorum.errors import Compacted, ConnectionFailed, InvalidToken, KvorumError, ServerError, server_error
+from kvorum.errors import (
+    Compacted,
+    ConnectionFailed,
+    InvalidToken,
+    KvorumError,
+    PermissionDenied,
+    ServerError,
+    server_error,
+)
 from kvorum.messages import Message, decode, decode_frame, encode, event, revision_of
 from kvorum.plans import CloseStream, Core, Exchange, OpenStream, Plan, ReadFrame, Sleep, is_passing
 from kvorum.types import Event
@@ -97,7 +105,8 @@ class WatchPlans:
                 yield from self._ping()
                 return None
             frame = self._checked(decode_frame(line))
-        except InvalidToken:
+        except (InvalidToken, PermissionDenied):
+            # etcd 3.5 calls a watch with a token that it does not know any more not permitted.
             self._failures += 1
             yield from self._drop()
             if not self._token or self._failures > 1:

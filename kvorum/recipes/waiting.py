@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from kvorum.endpoints import FIRST_PAUSE_SECONDS
 from kvorum.errors import InvalidToken, KvorumError, LeaseLost, LeaseNotFound, Unavailable
 from kvorum.leases import LeasePlans
 from kvorum.messages import Message, decode_frame, encode
@@ -20,6 +21,7 @@ IDLE_SECONDS = 5.0
 """A watch that says nothing for so long is asked for anew, behind a read: nobody can tell a silent one from
 that of a member that is cut off, but such a member does not answer the read."""
 SHORTEST_STEP_SECONDS = 0.5
+SHORTEST_LEFT_SECONDS = 0.001
 
 
 class Waiting:
@@ -46,6 +48,7 @@ class Waiting:
             except KvorumError as error:
                 if not is_passing(error):
                     raise
+                yield Sleep(min(FIRST_PAUSE_SECONDS, self.step))
 
     def change(self, watched: Message, start: int, deadline: float = math.inf) -> Plan[None]:
         """Wait until something of that may have happened at ``start`` or later, or for the deadline."""
@@ -68,7 +71,7 @@ class Waiting:
                 core.forget_token(token)
             self._failures += 1
             core.endpoints.failed(endpoint)
-            yield Sleep(core.endpoints.pause(self._failures))
+            yield Sleep(min(core.endpoints.pause(self._failures), self.step))
         else:
             raise failure
 
@@ -92,9 +95,12 @@ class Waiting:
 
     @property
     def step(self) -> float:
-        """Seconds that one thing may take, so that what follows it, such as a renewal, is not too late."""
-        longest = max(self._lease.ttl / 3, SHORTEST_STEP_SECONDS) if self._lease else math.inf
-        return min(self._core.timeout, longest)
+        """Seconds that one thing may take, so that what follows it is not too late: a renewal, or to tell
+        that the lease is lost."""
+        if self._lease is None:
+            return self._core.timeout
+        left = max(self._lease.sure_until - self._core.clock(), SHORTEST_LEFT_SECONDS)
+        return min(self._core.timeout, max(self._lease.ttl / 3, SHORTEST_STEP_SECONDS), left)
 
     def _renew(self) -> Plan[bool]:
         """Renew the lease, if it is time to; False if nobody could be asked."""

@@ -119,7 +119,7 @@ def test_bash_completes_what_it_takes_apart(tmp_path: Path, filled: Server) -> N
     with shell("bash", tmp_path, free_port()) as terminal:
         terminal.type(f"kvorum --endpoints=127.0.0.1:{filled.port} --write-out=js\t get compl/10.0.0.1:\t\n")
         terminal.wait_for('"count":1}\r\n$ ')
-        terminal.type(f"kvorum --endpoints=127.0.0.1:{filled.port} --print-value-only get compl/wi\t\x15")
+        terminal.type(f"kvorum --endpoints=127.0.0.1:{filled.port} get --print-value-only compl/wi\t")
         terminal.wait_for("compl/with\\ space")
 
 

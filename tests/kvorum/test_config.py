@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from kvorum.records import Invalid
+from kvorum.records import InvalidConfig
 from tests.kvorum.clients import MakeClient
 
 SECONDS = 20.0
@@ -59,7 +59,7 @@ def test_the_prefix_is_a_level(client: Any, key: str) -> None:
 def test_the_last_good_value_is_kept(client: Any, key: str) -> None:
     """As long as the keys are none; why is told once, and can be asked for."""
     client.put(f"{key}host", "db1")
-    errors: list[Invalid] = []
+    errors: list[InvalidConfig] = []
     changes: list[Any] = []
     with client.bind(
         key, Settings, on_change=lambda *both: changes.append(both), on_error=errors.append
@@ -81,7 +81,7 @@ def test_the_last_good_value_is_kept(client: Any, key: str) -> None:
 def test_keys_that_are_no_value_at_first_are_an_error(client: Any, key: str) -> None:
     """Which says all that is wrong."""
     client.put(f"{key}port", "eighty")
-    with pytest.raises(Invalid) as caught:
+    with pytest.raises(InvalidConfig) as caught:
         client.bind(key, Settings)
     assert str(caught.value) == (
         f"{key}host: expected a str, but there is no such key; "

@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel, Field, SecretStr, field_validator
 
 from kvorum.pydantic_models import is_model_type, model_reader
-from kvorum.records import Invalid
+from kvorum.records import InvalidConfig
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Settings(BaseModel):
 
 
 def problems(content: dict[str, bytes]) -> list[Any]:
-    with pytest.raises(Invalid) as caught:
+    with pytest.raises(InvalidConfig) as caught:
         model_reader(Settings)(content)
     return [tuple(problem) for problem in caught.value.problems]
 

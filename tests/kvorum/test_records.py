@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from kvorum.records import Invalid, Problem, dataclass_reader
+from kvorum.records import InvalidConfig, Problem, dataclass_reader
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Unknown:
 
 
 def problems(kind: type, content: dict[str, bytes]) -> list[tuple[str, str]]:
-    with pytest.raises(Invalid) as caught:
+    with pytest.raises(InvalidConfig) as caught:
         dataclass_reader(kind)(content)
     return [tuple(problem) for problem in caught.value.problems]
 
@@ -128,7 +128,7 @@ def test_what_a_dataclass_itself_refuses_is_a_problem() -> None:
 
 def test_problems_can_be_told_with_whole_keys() -> None:
     """One sentence for each."""
-    error = Invalid([Problem("a", "expected b"), Problem("c/d", "expected e")]).below("/app/")
+    error = InvalidConfig([Problem("a", "expected b"), Problem("c/d", "expected e")]).below("/app/")
     assert str(error) == "/app/a: expected b; /app/c/d: expected e"
     assert error.problems == (("/app/a", "expected b"), ("/app/c/d", "expected e"))
 

@@ -29,9 +29,9 @@ from kvorum.cli.services.health import Health
 from kvorum.cli.services.listing import checked, pairs
 from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure, current, duration
 from kvorum.errors import KvorumError
+from kvorum.services.asynchronous import AsyncRegistration
 from kvorum.services.records import Instance, instance
 from kvorum.services.registering import TTL_SECONDS
-from kvorum.services.tasks import AsyncRegistration
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 RETRY_SECONDS = 1.0
