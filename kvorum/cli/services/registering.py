@@ -138,6 +138,7 @@ class _Keeper:
         self._why = ""  # it is not well
         self._events: asyncio.Queue[Signalled | Ended | Failed] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
+        self._leaving: asyncio.Task[None] | None = None
 
     async def run(self, client: AsyncClient) -> int:
         """The exit code. Raises KvorumError where the first registration fails, and there is no command that
@@ -181,7 +182,7 @@ class _Keeper:
                 case Failed(error):
                     raise error
                 case Signalled(number):
-                    leaving = asyncio.create_task(self._leave())
+                    leaving = self._leave()
                     if self._child is None:
                         await leaving
                         return 0
@@ -189,10 +190,15 @@ class _Keeper:
                     await asyncio.wait({leaving}, timeout=WITHDRAWAL_SECONDS)
                     self._child.forward(number)
 
-    async def _leave(self) -> None:
+    def _leave(self) -> asyncio.Task[None]:
         """Off the list, and not back on it."""
+        if self._leaving is None:
+            self._leaving = asyncio.create_task(self._end_tasks())
+        return self._leaving
+
+    async def _end_tasks(self) -> None:
         for task in self._tasks:
-            task.cancel()
+            task.cancel()  # once: what withdraws it must not be cut off
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # On the list and off it.
