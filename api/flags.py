@@ -175,7 +175,14 @@ def _take_file(context: click.Context, option: click.Parameter, path: str | None
     return path
 
 
-@click.command(context_settings={"auto_envvar_prefix": "KVORUM", "help_option_names": ["-h", "--help"]})
+@click.command(
+    context_settings={"auto_envvar_prefix": "KVORUM", "help_option_names": ["-h", "--help"]},
+    epilog="""\b
+Examples:
+  kvorum serve --data-dir=/var/lib/kvorum
+  kvorum serve --config-file=/etc/kvorum.yaml
+  kvorum serve --listen-client-urls=http://0.0.0.0:2379 --advertise-client-urls=http://10.0.0.1:2379""",
+)
 @click.option(
     "--config-file",
     is_eager=True,

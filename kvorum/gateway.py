@@ -12,13 +12,16 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from kvorum.errors import ConnectionFailed, KvorumError
+from kvorum.errors import ConnectionFailed, KvorumError, ServerError
 from kvorum.messages import decode, refusal
 from kvorum.tls import Tls
 
+_AUTHENTICATE = "/v3/auth/authenticate"
+_NO_AUTHENTICATION = "etcdserver: authentication is not enabled"
+
 
 class Gateway:
-    """Times in seconds. Use as a context manager, or ``close``."""
+    """Times in seconds; ``credentials`` are a user's name and password. A context manager."""
 
     def __init__(
         self,
@@ -27,6 +30,7 @@ class Gateway:
         dial_timeout: float = 2.0,
         command_timeout: float = 5.0,
         tls: Tls | None = None,
+        credentials: tuple[str, str] | None = None,
     ) -> None:
         if not endpoints:
             raise KvorumError("no endpoint is given: expected at least one HOST:PORT")
@@ -34,6 +38,8 @@ class Gateway:
         self._dial_timeout = dial_timeout
         self._command_timeout = command_timeout
         self._tls = tls or Tls()
+        self._credentials = credentials
+        self._token = ""
         self._connection: http.client.HTTPConnection | None = None
 
     def __enter__(self) -> Gateway:
@@ -79,15 +85,29 @@ class Gateway:
     def _send(
         self, path: str, message: dict[str, Any], timeout: float | None = None
     ) -> http.client.HTTPResponse:
+        if self._credentials and not self._token and path != _AUTHENTICATE:
+            self._token = self._new_token(*self._credentials)
         connection = self._connection or self._connect()
         if timeout is not None:
             connection.sock.settimeout(timeout)
         body = json.dumps(message).encode()
+        headers = {"Content-Type": "application/json"}
+        if self._token:
+            headers["Authorization"] = self._token
         try:
-            connection.request("POST", path, body, {"Content-Type": "application/json"})
+            connection.request("POST", path, body, headers)
             return connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             raise self._unanswered(path, error) from error
+
+    def _new_token(self, name: str, password: str) -> str:
+        try:
+            return str(self.call(_AUTHENTICATE, {"name": name, "password": password})["token"])
+        except ServerError as error:
+            if error.message != _NO_AUTHENTICATION:
+                raise
+            self._credentials = None  # as Go's client does: such a server asks nobody
+            return ""
 
     def _connect(self) -> http.client.HTTPConnection:
         failures = []

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import io
 import socket
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 
@@ -14,6 +15,7 @@ from kvorum.messages import Lines, decode
 from kvorum.plans import Exchange, OpenStream, Reply
 from kvorum.tls import Tls
 
+LARGE_BYTES: Final = 64 * 1024
 _KEEPALIVE = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
 
 
@@ -44,7 +46,7 @@ class AsyncHttp:
         try:
             async with self._session.post(
                 request.endpoint + request.path,
-                data=request.body,
+                data=_body(request),
                 headers=_headers(request),
                 timeout=timeout,
                 allow_redirects=False,
@@ -60,7 +62,7 @@ class AsyncHttp:
             async with asyncio.timeout(request.timeout):
                 response = await self._session.post(
                     request.endpoint + request.path,
-                    data=request.body,
+                    data=_body(request),
                     headers=_headers(request),
                     timeout=timeout,
                     allow_redirects=False,
@@ -113,6 +115,11 @@ def _keptalive_socket(address: Any) -> socket.socket:
         if hasattr(socket, name):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), setting)
     return sock
+
+
+def _body(request: Exchange | OpenStream) -> bytes | io.BytesIO:
+    """aiohttp sends what is large bit by bit only if it is given as a file."""
+    return io.BytesIO(request.body) if len(request.body) > LARGE_BYTES else request.body
 
 
 def _headers(request: Exchange | OpenStream) -> dict[str, str]:

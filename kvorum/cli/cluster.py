@@ -31,6 +31,7 @@ from typing import IO, Any, TextIO
 
 import click
 
+from kvorum.cli.examples import examples
 from kvorum.cli.settings import EXIT_ERROR, Failure
 
 SERVE = [sys.executable, "-m", "kvorum", "serve"]
@@ -64,7 +65,9 @@ class Member:
         return f"http://127.0.0.1:{self.peer_port}"
 
 
-@click.command()
+@click.command(
+    epilog=examples("kvorum cluster", "kvorum cluster --size=5 --data-dir=/tmp/five --base-port=12379")
+)
 @click.option(
     "--size", type=click.IntRange(1, SIZE_MAX), default=3, show_default=True, help="How many members."
 )

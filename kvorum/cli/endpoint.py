@@ -10,12 +10,13 @@ from typing import Any
 import click
 
 from kvorum.cli import output
+from kvorum.cli.examples import examples
 from kvorum.cli.settings import Failure, Settings, current
 from kvorum.errors import KvorumError
 from kvorum.messages import b64
 
 
-@click.group()
+@click.group(epilog=examples("kvorum endpoint health --cluster", "kvorum endpoint status --cluster -w table"))
 @click.option("--cluster", is_flag=True, help="Ask every member of the cluster.")
 def endpoint(cluster: bool) -> None:
     """Ask endpoints how they are."""
@@ -44,7 +45,7 @@ _cluster = click.option(
 )
 
 
-@endpoint.command()
+@endpoint.command(epilog=examples("kvorum endpoint health --cluster"))
 @_cluster
 def health() -> None:
     """Whether each endpoint can serve a linearizable read."""
@@ -104,7 +105,7 @@ def _show_health(results: list[dict[str, Any]], settings: Settings) -> None:
                 )
 
 
-@endpoint.command()
+@endpoint.command(epilog=examples("kvorum endpoint status --cluster -w table"))
 @_cluster
 def status() -> None:
     """What each endpoint knows of itself and the cluster."""
@@ -182,7 +183,7 @@ def _status_fields(address: str, status: dict[str, Any]) -> list[str]:
     ]
 
 
-@endpoint.command()
+@endpoint.command(epilog=examples("kvorum endpoint hashkv --cluster --rev=42"))
 @_cluster
 @click.option("--rev", default=0, help="The revision up to which history is hashed; 0 is the latest.")
 def hashkv(rev: int) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 from kvorum.cli import output
+from kvorum.cli.completing import keys
+from kvorum.cli.examples import examples
 from kvorum.cli.settings import (
     EXIT_BAD_ARGUMENTS,
     EXIT_BAD_FEATURE,
@@ -80,8 +82,15 @@ def key_range(arguments: Arguments, *, prefix: bool, from_key: bool) -> dict[str
 # put
 
 
-@click.command()
-@click.argument("arguments", nargs=-1, metavar="KEY [VALUE]")
+@click.command(
+    epilog=examples(
+        "kvorum put greeting hello",
+        "kvorum put /app/config < config.yaml",
+        "kvorum put /app/owner me --lease=32695410dcc0ca06",
+        "kvorum put greeting hi --prev-kv",
+    )
+)
+@click.argument("arguments", nargs=-1, metavar="KEY [VALUE]", shell_complete=keys())
 @click.option("--lease", default="0", help="Lease ID (in hexadecimal) to attach to the key.")
 @click.option("--prev-kv", is_flag=True, help="Return the previous key-value pair.")
 @click.option("--ignore-value", is_flag=True, help="Keep the key's current value.")
@@ -135,8 +144,16 @@ def show_put(response: dict[str, Any], settings: Settings) -> None:
 # get
 
 
-@click.command()
-@click.argument("arguments", nargs=-1, metavar="KEY [RANGE_END]")
+@click.command(
+    epilog=examples(
+        "kvorum get greeting",
+        "kvorum get greeting --print-value-only",
+        "kvorum get --prefix /app/ -o json",
+        "kvorum get /app/a /app/m --limit=10",
+        "kvorum get greeting --rev=42",
+    )
+)
+@click.argument("arguments", nargs=-1, metavar="KEY [RANGE_END]", shell_complete=keys(2))
 @click.option("--consistency", default="l", help="Linearizable (l) or serializable (s).", show_default=True)
 @click.option("--order", default="", help="Order of results: ASCEND or DESCEND.")
 @click.option("--sort-by", default="", help="Sort target: CREATE, KEY, MODIFY, VALUE or VERSION.")
@@ -224,8 +241,8 @@ def show_get(response: dict[str, Any], settings: Settings, *, value_only: bool =
 # del
 
 
-@click.command(name="del")
-@click.argument("arguments", nargs=-1, metavar="KEY [RANGE_END]")
+@click.command(name="del", epilog=examples("kvorum del greeting", "kvorum del --prefix /app/old/ --prev-kv"))
+@click.argument("arguments", nargs=-1, metavar="KEY [RANGE_END]", shell_complete=keys(2))
 @click.option("--prefix", is_flag=True, help="Delete all keys with this prefix.")
 @click.option("--from-key", is_flag=True, help="Delete all keys at or after this key.")
 @click.option("--prev-kv", is_flag=True, help="Return the deleted key-value pairs.")
@@ -262,7 +279,10 @@ def show_delete(response: dict[str, Any], settings: Settings) -> None:
 # compaction
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
+@click.command(
+    context_settings={"ignore_unknown_options": True},
+    epilog=examples("kvorum compaction 1200", "kvorum compaction 1200 --physical"),
+)
 @click.argument("arguments", nargs=-1, metavar="REVISION")
 @click.option("--physical", is_flag=True, help="Wait until the old revisions are physically removed.")
 def compaction(arguments: Arguments, physical: bool) -> None:

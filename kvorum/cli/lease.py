@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from kvorum.cli import output
+from kvorum.cli.examples import examples
 from kvorum.cli.kv import Arguments, go_integer
 from kvorum.cli.settings import (
     EXIT_BAD_ARGUMENTS,
@@ -26,12 +27,12 @@ TRY_SECONDS = 2.0
 _arguments = click.argument("arguments", nargs=-1, metavar="ID")
 
 
-@click.group()
+@click.group(epilog=examples("kvorum lease grant 60", "kvorum lease keep-alive 32695410dcc0ca06"))
 def lease() -> None:
     """Grant leases, keep them alive, end them."""
 
 
-@lease.command()
+@lease.command(epilog=examples("kvorum lease grant 60"))
 @click.argument("arguments", nargs=-1, metavar="TTL")
 def grant(arguments: Arguments) -> None:
     """Make a lease that ends in TTL seconds, and with it all keys attached to it."""
@@ -55,7 +56,7 @@ def grant(arguments: Arguments) -> None:
     )
 
 
-@lease.command()
+@lease.command(epilog=examples("kvorum lease revoke 32695410dcc0ca06"))
 @_arguments
 def revoke(arguments: Arguments) -> None:
     """End a lease now, and delete all keys attached to it."""
@@ -72,7 +73,7 @@ def revoke(arguments: Arguments) -> None:
         _show(settings, answer, simple=[f"lease {lease_id:016x} revoked"])
 
 
-@lease.command()
+@lease.command(epilog=examples("kvorum lease timetolive 32695410dcc0ca06 --keys"))
 @_arguments
 @click.option("--keys", is_flag=True, help="Also tell which keys are attached to it.")
 def timetolive(arguments: Arguments, keys: bool) -> None:
@@ -102,7 +103,7 @@ def _time_to_live(lease_id: int, ttl: int, granted: int, keys: list[bytes] | Non
     return told if keys is None else told + b", attached keys([%b])" % b" ".join(keys)
 
 
-@lease.command(name="list")
+@lease.command(name="list", epilog=examples("kvorum lease list"))
 @click.argument("arguments", nargs=-1, metavar="")
 def list_(arguments: Arguments) -> None:
     """All leases."""
@@ -117,7 +118,12 @@ def list_(arguments: Arguments) -> None:
     )
 
 
-@lease.command(name="keep-alive")
+@lease.command(
+    name="keep-alive",
+    epilog=examples(
+        "kvorum lease keep-alive 32695410dcc0ca06", "kvorum lease keep-alive --once 32695410dcc0ca06"
+    ),
+)
 @_arguments
 @click.option("--once", is_flag=True, help="Renew it one time, and end.")
 def keep_alive(arguments: Arguments, once: bool) -> None:

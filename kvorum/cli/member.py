@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import click
 
 from kvorum.cli import output
+from kvorum.cli.examples import examples
 from kvorum.cli.kv import Arguments, to_bytes
 from kvorum.cli.settings import (
     EXIT_BAD_ARGUMENTS,
@@ -27,12 +28,19 @@ _arguments = click.argument("arguments", nargs=-1, metavar="ID")
 _peer_urls = click.option("--peer-urls", default="", help="The member's peer URLs, separated by commas.")
 
 
-@click.group()
+@click.group(
+    epilog=examples("kvorum member list -w table", "kvorum member add n4 --peer-urls=http://10.0.0.4:2380")
+)
 def member() -> None:
     """See and change who belongs to the cluster."""
 
 
-@member.command()
+@member.command(
+    epilog=examples(
+        "kvorum member add n4 --peer-urls=http://10.0.0.4:2380",
+        "kvorum member add n4 --peer-urls=http://10.0.0.4:2380 --learner",
+    )
+)
 @click.argument("arguments", nargs=-1, metavar="NAME")
 @_peer_urls
 @click.option("--learner", is_flag=True, help="As a learner, which gets all data but does not vote.")
@@ -69,14 +77,14 @@ def _show_how_to_start(response: dict[str, Any], name: str) -> None:
     output.write_lines(["", *lines])
 
 
-@member.command()
+@member.command(epilog=examples("kvorum member remove 8e9e05c52164694d"))
 @_arguments
 def remove(arguments: Arguments) -> None:
     """Remove a member; its server then stops."""
     _change("remove", "removed from", _id(arguments))
 
 
-@member.command()
+@member.command(epilog=examples("kvorum member update 8e9e05c52164694d --peer-urls=http://10.0.0.5:2380"))
 @_arguments
 @_peer_urls
 def update(arguments: Arguments, peer_urls: str) -> None:
@@ -85,7 +93,7 @@ def update(arguments: Arguments, peer_urls: str) -> None:
     _change("update", "updated in", named, peerURLs=_urls(peer_urls))
 
 
-@member.command()
+@member.command(epilog=examples("kvorum member promote 8e9e05c52164694d"))
 @_arguments
 def promote(arguments: Arguments) -> None:
     """Let a learner vote, once it has caught up with the leader."""
@@ -107,7 +115,7 @@ def _show(response: dict[str, Any], settings: Settings, sentence: str) -> None:
         output.write_lines([f"{sentence} {_hex(response['header']['cluster_id'])}"])
 
 
-@member.command(name="list")
+@member.command(name="list", epilog=examples("kvorum member list -w table"))
 @click.argument("ignored", nargs=-1, metavar="")
 @click.option(
     "--consistency",
@@ -182,7 +190,7 @@ def _in_hex(response: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@click.command(name="move-leader")
+@click.command(name="move-leader", epilog=examples("kvorum move-leader 8e9e05c52164694d"))
 @_arguments
 def move_leader(arguments: Arguments) -> None:
     """Make another member the leader. The endpoints must include the present leader."""

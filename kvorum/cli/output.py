@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from kvorum.cli.settings import EXIT_BAD_FEATURE, Failure, Settings
+from kvorum.cli.settings import EXIT_BAD_FEATURE, Failure, Settings, current
 
 _INTEGERS = frozenset({
     "cluster_id", "member_id", "revision", "raft_term",
@@ -54,10 +54,21 @@ def as_go(value: Any, name: str = "") -> Any:
 
 
 def write_json(value: Any) -> None:
+    """A document on a line of its own; or where YAML is asked for, the same in that notation."""
+    if current().yaml:
+        write_yaml(value)
+        return
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     for character, escape in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026")):
         text = text.replace(character, escape)
     write(text + "\n")
+
+
+def write_yaml(value: Any) -> None:
+    """One document. The line before it lets several follow each other, as those of a watch do."""
+    from kvorum.cli.data import yaml_format
+
+    write("---\n" + yaml_format.write(value))
 
 
 # Pieces.

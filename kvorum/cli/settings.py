@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import click
@@ -17,7 +18,7 @@ if TYPE_CHECKING:  # they are slow to import, and ``--help`` needs none of them
 
 EXIT_ERROR, EXIT_BAD_CONNECTION, EXIT_INVALID_INPUT = 1, 2, 3
 EXIT_BAD_FEATURE, EXIT_INTERRUPTED, EXIT_BAD_ARGUMENTS = 4, 5, 128
-FORMATS = ("simple", "json", "fields", "table")
+FORMATS = ("simple", "json", "yaml", "fields", "table")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 
@@ -32,12 +33,17 @@ class Failure(click.ClickException):
 
 @dataclass(frozen=True)
 class Settings:
+    """Times in seconds. ``write_out`` is "json" for YAML too, then ``yaml`` is true."""
+
     endpoints: tuple[str, ...]
     write_out: str
     hex: bool
     dial_timeout: float
     command_timeout: float
     tls: Tls
+    user: str = ""
+    password: str = ""
+    yaml: bool = False
 
     def gateway(self, endpoint: str | None = None) -> Gateway:
         from kvorum.gateway import Gateway
@@ -47,7 +53,18 @@ class Settings:
             dial_timeout=self.dial_timeout,
             command_timeout=self.command_timeout,
             tls=self.tls,
+            credentials=self.credentials,
         )
+
+    @cached_property
+    def credentials(self) -> tuple[str, str] | None:
+        """User and password; None without a user. As in etcdctl a password that is nowhere is asked for."""
+        if not self.user or self.password:
+            return (self.user, self.password) if self.user else None
+        name, colon, password = self.user.partition(":")
+        if not colon:
+            password = click.prompt("Password", hide_input=True, default="", show_default=False, err=True)
+        return name, password
 
     def persistence(self, try_seconds: float) -> Persistence:
         """Asks all endpoints in turn, each for so long, or as long as a command may take."""
@@ -58,7 +75,13 @@ class Settings:
 
         def open_gateway(endpoint: str) -> Gateway:
             dial = min(self.dial_timeout, patience)
-            return Gateway([endpoint], dial_timeout=dial, command_timeout=patience, tls=self.tls)
+            return Gateway(
+                [endpoint],
+                dial_timeout=dial,
+                command_timeout=patience,
+                tls=self.tls,
+                credentials=self.credentials,
+            )
 
         return Persistence(self.endpoints, open_gateway)
 
@@ -66,8 +89,14 @@ class Settings:
         """Of all endpoints, with what the flags say."""
         from kvorum.client import Client
 
+        name, password = self.credentials or ("", "")
         return Client(
-            self.endpoints, timeout=self.command_timeout, dial_timeout=self.dial_timeout, tls=self.tls
+            self.endpoints,
+            timeout=self.command_timeout,
+            dial_timeout=self.dial_timeout,
+            tls=self.tls,
+            user=name,
+            password=password,
         )
 
     def with_endpoints(self, endpoints: tuple[str, ...]) -> Settings:
@@ -81,9 +110,11 @@ def current() -> Settings:
     return settings
 
 
-def seconds(ctx: click.Context, param: click.Parameter, value: str) -> float:
+def seconds(flag: str, value: str) -> float:
     """A duration as Go writes it: 5s, 500ms."""
     match = _DURATION.fullmatch(value)
     if match is None:
-        raise click.BadParameter(f"{value!r} is no duration: expected one such as 5s or 500ms")
+        raise click.BadParameter(
+            f"{value!r} is no duration: expected one such as 5s or 500ms", param_hint=repr(flag)
+        )
     return float(match[1]) * _UNITS[match[2]]

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from kvorum.cli import kv, output
+from kvorum.cli.examples import examples
 from kvorum.cli.settings import EXIT_INVALID_INPUT, Failure, Settings, current
 from kvorum.messages import b64
 
@@ -25,7 +26,7 @@ _TARGETS = {
 }
 
 
-@click.command()
+@click.command(epilog=examples("kvorum txn -i", "kvorum txn < transfer.txt"))
 @click.option("-i", "--interactive", is_flag=True, help="Ask for each part.")
 def txn(interactive: bool) -> None:
     """Carry out a transaction that is read from standard input.

@@ -10,6 +10,8 @@ from typing import Any
 import click
 
 from kvorum.cli import kv, output
+from kvorum.cli.completing import keys
+from kvorum.cli.examples import examples
 from kvorum.cli.settings import (
     EXIT_BAD_ARGUMENTS,
     EXIT_INTERRUPTED,
@@ -32,8 +34,15 @@ class _WatchCommand(click.Command):
         return super().parse_args(ctx, args)
 
 
-@click.command(cls=_WatchCommand)
-@click.argument("arguments", nargs=-1, metavar="KEY [RANGE_END] [-- COMMAND...]")
+@click.command(
+    cls=_WatchCommand,
+    epilog=examples(
+        "kvorum watch greeting",
+        "kvorum watch --prefix /app/ --prev-kv --rev=42",
+        "kvorum watch --prefix /app/ -- sh -c 'echo $ETCD_WATCH_KEY changed'",
+    ),
+)
+@click.argument("arguments", nargs=-1, metavar="KEY [RANGE_END] [-- COMMAND...]", shell_complete=keys(2))
 @click.option("--prefix", is_flag=True, help="Watch all keys with this prefix.")
 @click.option("--rev", default=0, help="Revision to start watching at.")
 @click.option("--prev-kv", is_flag=True, help="Show the value before each change.")

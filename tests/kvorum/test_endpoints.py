@@ -1,0 +1,58 @@
+"""Endpoints: how they may be written, and in which order they are asked."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from kvorum.endpoints import LONGEST_PAUSE_SECONDS, Endpoints, parsed
+from kvorum.errors import KvorumError
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("10.0.0.1", "http://10.0.0.1:2379"),
+        ("db.example:99", "http://db.example:99"),
+        ("http://a:1", "http://a:1"),
+        ("https://a", "https://a:2379"),
+        ("http://a:1/", "http://a:1"),
+        ("[::1]:5", "http://[::1]:5"),
+    ],
+)
+def test_endpoints_can_be_written_shortly(given: str, meant: str) -> None:
+    assert parsed(given) == meant
+
+
+@pytest.mark.parametrize("given", ["", "ftp://a:1", "http://", "a:port", "a:99999", ":1"])
+def test_what_is_no_endpoint_is_refused_with_what_was_expected(given: str) -> None:
+    with pytest.raises(KvorumError, match="expected HOST:PORT"):
+        parsed(given)
+
+
+def test_at_least_one_is_needed() -> None:
+    with pytest.raises(KvorumError, match="at least one"):
+        Endpoints(" , ", random.Random(1))
+
+
+def test_clients_begin_with_different_ones() -> None:
+    begun = {Endpoints("a,b,c", random.Random(seed)).current for seed in range(50)}
+    assert len(begun) == 3
+
+
+def test_one_that_fails_twice_at_the_same_time_is_left_once() -> None:
+    """Two requests that both met its end must not skip the next one."""
+    endpoints = Endpoints("a,b,c", random.Random(1))
+    first = endpoints.current
+    endpoints.failed(first)
+    second = endpoints.current
+    endpoints.failed(first)
+    assert endpoints.current == second != first
+
+
+def test_pauses_grow_and_are_bounded() -> None:
+    endpoints = Endpoints("a,b", random.Random(1))
+    assert [endpoints.pause(failures) for failures in (0, 1, 3, 5)] == [0, 0, 0, 0]
+    assert 0 < endpoints.pause(2) <= 0.05
+    assert LONGEST_PAUSE_SECONDS / 2 <= endpoints.pause(1_000_000) <= LONGEST_PAUSE_SECONDS
