@@ -15,7 +15,11 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from kvorum.async_client import AsyncClient as AsyncClient
+    from kvorum.cache import AsyncCache as AsyncCache
+    from kvorum.cache import Cache as Cache
     from kvorum.client import Client as Client
+    from kvorum.config import AsyncConfig as AsyncConfig
+    from kvorum.config import Config as Config
     from kvorum.errors import Compacted as Compacted
     from kvorum.errors import ConnectionFailed as ConnectionFailed
     from kvorum.errors import FutureRevision as FutureRevision
@@ -26,6 +30,16 @@ if TYPE_CHECKING:
     from kvorum.errors import PermissionDenied as PermissionDenied
     from kvorum.errors import ServerError as ServerError
     from kvorum.errors import Unavailable as Unavailable
+    from kvorum.mirror import Change as Change
+    from kvorum.recipes.asynchronous import AsyncBarrier as AsyncBarrier
+    from kvorum.recipes.asynchronous import AsyncCounter as AsyncCounter
+    from kvorum.recipes.asynchronous import AsyncElection as AsyncElection
+    from kvorum.recipes.asynchronous import AsyncLock as AsyncLock
+    from kvorum.recipes.blocking import Barrier as Barrier
+    from kvorum.recipes.blocking import Counter as Counter
+    from kvorum.recipes.blocking import Election as Election
+    from kvorum.recipes.blocking import Lock as Lock
+    from kvorum.records import InvalidConfig as InvalidConfig
     from kvorum.tls import Tls as Tls
     from kvorum.txn import Compare as Compare
     from kvorum.txn import Delete as Delete
@@ -51,16 +65,25 @@ _ERRORS = (
     *("Compacted", "ConnectionFailed", "FutureRevision", "KvorumError", "LeaseExists", "LeaseLost"),
     *("LeaseNotFound", "PermissionDenied", "ServerError", "Unavailable"),
 )
+_ASYNC_RECIPES = ("AsyncBarrier", "AsyncCounter", "AsyncElection", "AsyncLock")
 _TXN = (
     *("Compare", "Delete", "Get", "Operation", "Put", "create_revision", "exists", "lease_of", "missing"),
     *("mod_revision", "value", "version"),
 )
 _TYPES = ("DeleteResult", "Event", "KeyValue", "LeaseInfo", "PutResult", "RangeResult", "TxnResult")
 _HOMES = {
+    "AsyncCache": "kvorum.cache",
     "AsyncClient": "kvorum.async_client",
+    "AsyncConfig": "kvorum.config",
+    "Cache": "kvorum.cache",
+    "Change": "kvorum.mirror",
     "Client": "kvorum.client",
+    "Config": "kvorum.config",
+    "InvalidConfig": "kvorum.records",
     "Tls": "kvorum.tls",
     **dict.fromkeys(_ERRORS, "kvorum.errors"),
+    **dict.fromkeys(("Barrier", "Counter", "Election", "Lock"), "kvorum.recipes.blocking"),
+    **dict.fromkeys(_ASYNC_RECIPES, "kvorum.recipes.asynchronous"),
     **dict.fromkeys(_TXN, "kvorum.txn"),
     **dict.fromkeys(_TYPES, "kvorum.types"),
 }

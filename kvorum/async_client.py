@@ -32,7 +32,12 @@ from kvorum.types import DeleteResult, Event, Key, KeyValue, LeaseInfo, PutResul
 from kvorum.watching import Batch, WatchPlans, watch_request
 
 if TYPE_CHECKING:
+    from kvorum.cache import AsyncCache
+    from kvorum.config import AsyncConfig
     from kvorum.http_async import AsyncHttp
+    from kvorum.mirror import Change
+    from kvorum.recipes.asynchronous import AsyncBarrier, AsyncCounter, AsyncElection, AsyncLock
+    from kvorum.records import InvalidConfig
 
 T = TypeVar("T")
 
@@ -54,7 +59,7 @@ class AsyncClient:
         )
         self._dial_timeout, self._tls = dial_timeout, tls or Tls()
         self._made: AsyncHttp | None = None
-        self._to_close: weakref.WeakSet[AsyncWatch | AsyncLease] = weakref.WeakSet()
+        self._to_close: weakref.WeakSet[Any] = weakref.WeakSet()
 
     @property
     def _http(self) -> AsyncHttp:
@@ -78,6 +83,10 @@ class AsyncClient:
         if self._made is not None:
             await self._made.close()
 
+    def adopt(self, one: Any) -> None:
+        """Its ``abandon`` is called when the client is closed, unless it is no more by then."""
+        self._to_close.add(one)
+
     # Plans.
 
     async def run(self, plan: Plan[T], stop: asyncio.Event | None = None) -> T:
@@ -86,7 +95,7 @@ class AsyncClient:
             effect = next(plan)
             while True:
                 try:
-                    outcome = await self._perform(effect, stop)
+                    outcome = await self.perform(effect, stop)
                 except KvorumError as error:
                     effect = plan.throw(error)
                 else:
@@ -97,7 +106,8 @@ class AsyncClient:
         finally:
             plan.close()
 
-    async def _perform(self, effect: Effect, stop: asyncio.Event | None) -> Any:
+    async def perform(self, effect: Effect, stop: asyncio.Event | None = None) -> Any:
+        """One step of a plan. Raises KvorumError; where ``stop`` is set, it sleeps no longer."""
         match effect:
             case Exchange():
                 return await self._http.exchange(effect)
@@ -210,7 +220,7 @@ class AsyncClient:
     ) -> AsyncWatch:
         create = watch_request(key_range(key, range_end, prefix=prefix), prev_kv, puts, deletes)
         watch = AsyncWatch(self, WatchPlans(self.core, create, start_revision))
-        self._to_close.add(watch)
+        self.adopt(watch)
         return watch
 
     # Leases.
@@ -224,7 +234,7 @@ class AsyncClient:
     ) -> AsyncLease:
         """``on_lost`` is called by the event loop."""
         lease = AsyncLease(self, LeasePlans(self.core, ttl, id), on_lost)
-        self._to_close.add(lease)
+        self.adopt(lease)
         return lease
 
     async def grant(self, ttl: int, id: int = 0) -> int:  # noqa: A002
@@ -241,6 +251,51 @@ class AsyncClient:
 
     async def leases(self) -> list[int]:
         return await self.run(operations.leases(self.core))
+
+    # What several processes agree on.
+
+    def lock(self, name: Key, ttl: int = 10, *, on_lost: Callable[[str], None] | None = None) -> AsyncLock:
+        from kvorum.recipes.asynchronous import AsyncLock
+
+        return AsyncLock(self, name, ttl, on_lost)
+
+    def election(
+        self, name: Key, ttl: int = 10, *, on_lost: Callable[[str], None] | None = None
+    ) -> AsyncElection:
+        from kvorum.recipes.asynchronous import AsyncElection
+
+        return AsyncElection(self, name, ttl, on_lost)
+
+    def barrier(self, name: Key) -> AsyncBarrier:
+        from kvorum.recipes.asynchronous import AsyncBarrier
+
+        return AsyncBarrier(self, name)
+
+    def counter(self, key: Key) -> AsyncCounter:
+        from kvorum.recipes.asynchronous import AsyncCounter
+
+        return AsyncCounter(self, key)
+
+    # What follows the store.
+
+    async def cache(
+        self, prefix: Key, *, on_change: Callable[[Change], None] | None = None, page: int = PAGE
+    ) -> AsyncCache:
+        from kvorum.cache import AsyncCache
+
+        return await AsyncCache(self, prefix, on_change, page).open()
+
+    async def bind(
+        self,
+        prefix: Key,
+        kind: type[T],
+        *,
+        on_change: Callable[[T, T], None] | None = None,
+        on_error: Callable[[InvalidConfig], None] | None = None,
+    ) -> AsyncConfig[T]:
+        from kvorum.config import AsyncConfig
+
+        return await AsyncConfig(self, prefix, kind, on_change, on_error).open()
 
     # The cluster.
 

@@ -15,7 +15,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from kvorum import leases, operations
 from kvorum.clock import now
@@ -30,6 +30,13 @@ from kvorum.tls import Tls
 from kvorum.txn import Compare, Operation, TransactionBuilder
 from kvorum.types import DeleteResult, Event, Key, KeyValue, LeaseInfo, PutResult, RangeResult, TxnResult
 from kvorum.watching import Batch, WatchPlans, watch_request
+
+if TYPE_CHECKING:
+    from kvorum.cache import Cache
+    from kvorum.config import Config
+    from kvorum.mirror import Change
+    from kvorum.recipes.blocking import Barrier, Counter, Election, Lock
+    from kvorum.records import InvalidConfig
 
 T = TypeVar("T")
 PAGE: Final = 1000
@@ -57,7 +64,7 @@ class Client:
             Endpoints(endpoints, rng), clock=now, rng=rng, timeout=timeout, user=user, password=password
         )
         self._http = SyncHttp(dial_timeout, tls or Tls())
-        self._to_close: weakref.WeakSet[Watch | Lease] = weakref.WeakSet()
+        self._to_close: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def __enter__(self) -> Self:
         return self
@@ -73,6 +80,10 @@ class Client:
             one.abandon()
         self._http.close()
 
+    def adopt(self, one: Any) -> None:
+        """Its ``abandon`` is called when the client is closed, unless it is no more by then."""
+        self._to_close.add(one)
+
     # Plans.
 
     def run(self, plan: Plan[T], stop: threading.Event | None = None) -> T:
@@ -81,7 +92,7 @@ class Client:
             effect = next(plan)
             while True:
                 try:
-                    outcome = self._perform(effect, stop)
+                    outcome = self.perform(effect, stop)
                 except KvorumError as error:
                     effect = plan.throw(error)
                 else:
@@ -90,7 +101,8 @@ class Client:
             result: T = end.value
             return result
 
-    def _perform(self, effect: Effect, stop: threading.Event | None) -> Any:
+    def perform(self, effect: Effect, stop: threading.Event | None = None) -> Any:
+        """One step of a plan. Raises KvorumError, and Stopped where it would sleep and ``stop`` is set."""
         match effect:
             case Exchange():
                 return self._http.exchange(effect)
@@ -209,7 +221,7 @@ class Client:
         ``start``, ``with``, or the first step of its iteration."""
         create = watch_request(key_range(key, range_end, prefix=prefix), prev_kv, puts, deletes)
         watch = Watch(self, WatchPlans(self.core, create, start_revision))
-        self._to_close.add(watch)
+        self.adopt(watch)
         return watch
 
     # Leases.
@@ -218,7 +230,7 @@ class Client:
         """A lease, kept alive in its ``with`` block and revoked at the end. ``on_lost(why)`` is called
         once, in another thread, when it has ended or nobody knows any more."""
         lease = Lease(self, LeasePlans(self.core, ttl, id), on_lost)
-        self._to_close.add(lease)
+        self.adopt(lease)
         return lease
 
     def grant(self, ttl: int, id: int = 0) -> int:  # noqa: A002
@@ -238,6 +250,63 @@ class Client:
 
     def leases(self) -> list[int]:
         return self.run(operations.leases(self.core))
+
+    # What several processes agree on.
+
+    def lock(self, name: Key, ttl: int = 10, *, on_lost: Callable[[str], None] | None = None) -> Lock:
+        """A lock that one holds at a time, in order of arrival: ``with client.lock("jobs") as lock:``.
+        Should its holder be no more, it is free after ``ttl`` seconds. ``on_lost(why)`` is called, in
+        another thread, when it is held no longer though it was not released; ``lock.token`` fences off who
+        does not hear that."""
+        from kvorum.recipes.blocking import Lock
+
+        return Lock(self, name, ttl, on_lost)
+
+    def election(self, name: Key, ttl: int = 10, *, on_lost: Callable[[str], None] | None = None) -> Election:
+        """One leads at a time, with a value that all can see: ``election.campaign("host1")`` waits for
+        that. The rest is as for a lock."""
+        from kvorum.recipes.blocking import Election
+
+        return Election(self, name, ttl, on_lost)
+
+    def barrier(self, name: Key) -> Barrier:
+        """Who comes to it waits as long as somebody holds it."""
+        from kvorum.recipes.blocking import Barrier
+
+        return Barrier(self, name)
+
+    def counter(self, key: Key) -> Counter:
+        """A number that many change. Its key's value is the number in decimal; 0 if there is no key."""
+        from kvorum.recipes.blocking import Counter
+
+        return Counter(self, key)
+
+    # What follows the store.
+
+    def cache(
+        self, prefix: Key, *, on_change: Callable[[Change], None] | None = None, page: int = PAGE
+    ) -> Cache:
+        """All keys with the prefix, in memory, kept up to date by a watch. Returns when they are loaded,
+        ``page`` at a time; ``on_change`` is called in another thread, for each change from then on."""
+        from kvorum.cache import Cache
+
+        return Cache(self, prefix, on_change, page).open()
+
+    def bind(
+        self,
+        prefix: Key,
+        kind: type[T],
+        *,
+        on_change: Callable[[T, T], None] | None = None,
+        on_error: Callable[[InvalidConfig], None] | None = None,
+    ) -> Config[T]:
+        """The keys below ``prefix`` as a dataclass or pydantic model, kept up to date: ``config.value``.
+        Raises InvalidConfig where they are none at first, and TypeError where no keys could be. Later,
+        ``on_change(old, new)`` is called for each change, and ``on_error`` for one that is refused, in
+        another thread."""
+        from kvorum.config import Config
+
+        return Config(self, prefix, kind, on_change, on_error).open()
 
     # The cluster.
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from kvorum.errors import KvorumError, LeaseExists, LeaseNotFound
-from kvorum.plans import Core, Plan, Sleep
+from kvorum.endpoints import FIRST_PAUSE_SECONDS
+from kvorum.errors import KvorumError, LeaseExists, LeaseLost, LeaseNotFound
+from kvorum.plans import Core, Plan, Sleep, is_passing
 
 GRANT = "/v3/lease/grant"
 REVOKE = "/v3/lease/revoke"
@@ -54,28 +55,49 @@ class LeasePlans:
         self.id = lease_id
         self.ttl = ttl
         self.sure_until = 0.0
+        self.due_at = 0.0
+        """When it is to be renewed next."""
         self.lost: str | None = None  # why
 
     def open(self) -> Plan[None]:
         begun = self._core.clock()
         self.id, self.ttl = yield from grant(self._core, self.ttl, self.id)
-        self.sure_until = begun + self.ttl
+        self._renewed(begun, self.ttl)
 
     def keep(self) -> Plan[str]:
         """Renew it again and again; ends when it is lost, or nobody knows any more, with the reason."""
-        core = self._core
+        clock = self._core.clock
         while True:
-            yield Sleep(self.ttl / RENEWALS_PER_TTL)
-            begun = core.clock()
+            yield Sleep(max(self.due_at - clock(), 0.0))
             try:
-                ttl = yield from keep_alive(core, self.id, max(self.sure_until - begun, 0.001))
-            except KvorumError as error:
-                self.lost = f"the lease could not be renewed: {error}"
-                return self.lost
-            if not ttl:
-                self.lost = "the lease has ended"
-                return self.lost
-            self.sure_until = begun + ttl
+                if not (yield from self.renew(self.sure_until - clock())):
+                    yield Sleep(min(FIRST_PAUSE_SECONDS, max(self.sure_until - clock(), 0.0)))
+            except LeaseLost as error:
+                return str(error)
+
+    def renew(self, timeout: float) -> Plan[bool]:
+        """Once; False if nobody could be asked within ``timeout`` seconds. Raises LeaseLost."""
+        begun = self._core.clock()
+        if begun >= self.sure_until:
+            raise self._is_lost("the lease was not renewed in time")
+        try:
+            ttl = yield from keep_alive(self._core, self.id, min(timeout, self.sure_until - begun))
+        except KvorumError as error:
+            if is_passing(error) and self._core.clock() < self.sure_until:
+                return False
+            raise self._is_lost(f"the lease could not be renewed: {error}") from error
+        if not ttl:
+            raise self._is_lost("the lease has ended")
+        self._renewed(begun, ttl)
+        return True
+
+    def _renewed(self, begun: float, ttl: int) -> None:
+        self.sure_until = begun + ttl
+        self.due_at = begun + ttl / RENEWALS_PER_TTL
+
+    def _is_lost(self, why: str) -> LeaseLost:
+        self.lost = why
+        return LeaseLost(why)
 
     def close(self) -> Plan[None]:
         """Revoke it: what hung on it is free at once. Raises KvorumError where that could not be: then it

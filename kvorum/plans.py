@@ -13,6 +13,7 @@ What is asked again is said in DESIGN.md. Time is a clock that is handed in: sec
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -92,6 +93,10 @@ class Core:
         self.timeout = timeout
         self._user, self._password = user, password
         self._token = ""
+
+    def deadline(self, timeout: float | None) -> float:
+        """By the clock, so many seconds from now; None is for ever."""
+        return math.inf if timeout is None else self.clock() + timeout
 
     def call(
         self, path: str, message: Message, *, safe: bool = False, timeout: float | None = None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kvorum.errors import KvorumError
+
 if TYPE_CHECKING:
     import ssl
 
@@ -19,13 +21,17 @@ class Tls:
     skip_verify: bool = False
 
     def context(self) -> ssl.SSLContext:
-        """Raises OSError, ssl.SSLError: a file that is not there, or is no such file."""
+        """Raises KvorumError: a file that is not there, or is not what it should be."""
         import ssl  # not for every command
 
-        context = ssl.create_default_context(cafile=self.cacert or None)
-        if self.skip_verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        if self.cert:
-            context.load_cert_chain(self.cert, self.key or None)
+        try:
+            context = ssl.create_default_context(cafile=self.cacert or None)
+            if self.skip_verify:
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+            if self.cert:
+                context.load_cert_chain(self.cert, self.key or None)
+        except OSError as error:
+            files = ", ".join(file for file in (self.cacert, self.cert, self.key) if file)
+            raise KvorumError(f"cannot use {files}: {error}: expected files in PEM") from error
         return context

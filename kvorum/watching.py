@@ -13,7 +13,15 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from kvorum.errors import Compacted, ConnectionFailed, InvalidToken, KvorumError, ServerError, server_error
+from kvorum.errors import (
+    Compacted,
+    ConnectionFailed,
+    InvalidToken,
+    KvorumError,
+    PermissionDenied,
+    ServerError,
+    server_error,
+)
 from kvorum.messages import Message, decode, decode_frame, encode, event, revision_of
 from kvorum.plans import CloseStream, Core, Exchange, OpenStream, Plan, ReadFrame, Sleep, is_passing
 from kvorum.types import Event
@@ -47,6 +55,7 @@ class WatchPlans:
         self._create = {**create, "progress_notify": True}
         self.next_revision = start_revision  # 0: not known yet
         self.stream: Any = None  # the shell's
+        self.failure: KvorumError | None = None  # what keeps it from being told; None if nothing does
         self.is_closed = False  # set by the shell, which then ends the stream
         self._endpoint = ""
         self._token = ""
@@ -96,7 +105,8 @@ class WatchPlans:
                 yield from self._ping()
                 return None
             frame = self._checked(decode_frame(line))
-        except InvalidToken:
+        except (InvalidToken, PermissionDenied):
+            # etcd 3.5 calls a watch with a token that it does not know any more not permitted.
             self._failures += 1
             yield from self._drop()
             if not self._token or self._failures > 1:
@@ -107,9 +117,10 @@ class WatchPlans:
             yield from self._drop()
             if not is_passing(error) and not self.is_closed:
                 raise
+            self.failure = error
             yield from self._back_off()
             return None
-        self._failures = 0
+        self._failures, self.failure = 0, None
         return frame
 
     def _open(self) -> Plan[None]:

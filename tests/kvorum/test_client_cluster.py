@@ -1,5 +1,5 @@
-"""The client library on three members whose leader is killed again and again: nothing that was acknowledged is
-missing, nothing that is said not to have been done was, and a watch tells all of it once and in order."""
+"""The client library on three members whose leader is killed again and again: nothing that was acknowledged
+is missing, nothing that is said not to have been done was, and a watch tells all of it once and in order."""
 
 from __future__ import annotations
 

@@ -131,6 +131,15 @@ def test_a_token_that_has_become_invalid_is_renewed() -> None:
     assert revisions(stage, watch) == [8]
 
 
+def test_a_user_who_may_not_watch_is_told_after_one_more_login() -> None:
+    denied = frame(created=True, canceled=True, cancel_reason="etcdserver: permission denied")
+    outcomes = (answer(token="t1"), STREAM, denied, answer(token="t2"), STREAM, denied)
+    stage, watch = watching(*outcomes, user="ann", password="x")
+    with pytest.raises(ServerError, match="permission denied"):
+        stage.run(watch.next_batches())
+    assert stage.outcomes == []
+
+
 def test_a_token_that_stays_invalid_is_raised() -> None:
     invalid = raised(refusal("etcdserver: invalid auth token", 16, 401))
     outcomes = (answer(token="t1"), invalid, answer(token="t2"), invalid)
