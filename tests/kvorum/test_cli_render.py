@@ -168,7 +168,7 @@ def test_what_fails_leaves_the_last_good_file(site: Site) -> None:
 
 
 def test_a_check_decides_before_the_file_is_in_place(site: Site) -> None:
-    """It is given the new file, by {} and by name; where it fails the old file stays and nothing is reloaded."""
+    """It is given the new file, by {} and by name; where it fails the old file stays, and is not reloaded."""
     log = site.folder / "log"
     say = f"cat $KVORUM_FILE $KVORUM_NEW_FILE >> {log}; grep -q example {{}}"
     reload = f"--reload=echo reloaded $KVORUM_FILE >> {log}"
