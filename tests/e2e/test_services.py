@@ -340,7 +340,7 @@ scrape_configs:
     relabel_configs:
       - {{source_labels: [__meta_kvorum_service], target_label: service}}
       - {{source_labels: [__meta_kvorum_metadata_version], target_label: version}}
-      - {{source_labels: [__meta_kvorum_tags], regex: ".*,canary,.*", target_label: canary, replacement: yes}}
+      - {{source_labels: [__meta_kvorum_tags], regex: ".*,canary,.*", target_label: canary, replacement: found}}
 """)
     with (directory / "prometheus.log").open("wb") as log:
         words = [f"--config.file={config}", f"--storage.tsdb.path={directory / 'data'}"]
@@ -394,7 +394,7 @@ def test_prometheus_resolves_and_scrapes_registered_services(
                 [target] = targets(prometheus_port)
                 assert (target["health"], target["labels"]) == (
                     "up",
-                    {"canary": "yes", "instance": addr, "job": "kvorum", "service": name, "version": "1.4"},
+                    {"canary": "found", "instance": addr, "job": "kvorum", "service": name, "version": "1.4"},
                 )
                 assert target["discoveredLabels"]["__meta_kvorum_service_id"] == registration.instance.id
             wait_until(lambda: targets(prometheus_port) == [], 60)
