@@ -340,7 +340,10 @@ scrape_configs:
     relabel_configs:
       - {{source_labels: [__meta_kvorum_service], target_label: service}}
       - {{source_labels: [__meta_kvorum_metadata_version], target_label: version}}
-      - {{source_labels: [__meta_kvorum_tags], regex: ".*,canary,.*", target_label: canary, replacement: found}}
+      - source_labels: [__meta_kvorum_tags]
+        regex: ".*,canary,.*"
+        target_label: canary
+        replacement: found
 """)
     with (directory / "prometheus.log").open("wb") as log:
         words = [f"--config.file={config}", f"--storage.tsdb.path={directory / 'data'}"]
