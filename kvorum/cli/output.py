@@ -66,9 +66,9 @@ def write_json(value: Any) -> None:
 
 def write_yaml(value: Any) -> None:
     """One document. The line before it lets several follow each other, as those of a watch do."""
-    import yaml
+    from kvorum.cli.data import yaml_format
 
-    write(yaml.safe_dump(value, explicit_start=True, sort_keys=False, allow_unicode=True))
+    write("---\n" + yaml_format.write(value))
 
 
 # Pieces.

@@ -1,0 +1,166 @@
+"""import: what a file says becomes keys, all of it or nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.common.servers import running, start_kvorum
+from tests.kvorum.cli.conftest import CommandLine
+
+CONFIG = "db:\n  host: a\n  port: 5432\ndebug: no\n"
+
+
+def test_a_file_becomes_keys(kvorum: CommandLine) -> None:
+    """Nested mappings are paths; the second time there is nothing to do, and no revision is made."""
+    (kvorum.folder / "config.yaml").write_text(CONFIG)
+    first = kvorum.ok("import", "config.yaml", "--prefix", "/i1")
+    assert first.startswith("config.yaml: 3 added, 0 changed, 0 removed, 0 unchanged (revision ")
+    assert kvorum.values("/i1") == {"/i1/db/host": "a", "/i1/db/port": "5432", "/i1/debug": "no"}
+    again = kvorum.ok("import", "config.yaml", "--prefix", "/i1/")
+    assert again == "config.yaml: 0 added, 0 changed, 0 removed, 3 unchanged\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.yml", "db: {host: h}\n"),
+        ("a.json", '{"db": {"host": "h"}}'),
+        ("a.toml", '[db]\nhost = "h"\n'),
+        ("a.properties", "db.host=h\n"),
+    ],
+)
+def test_the_suffix_says_the_format(name: str, text: str, kvorum: CommandLine) -> None:
+    """Each suffix is read as its format."""
+    (kvorum.folder / name).write_text(text)
+    kvorum.ok("import", name, "--prefix", f"/i2/{name}")
+    assert kvorum.values(f"/i2/{name}/") == {f"/i2/{name}/db/host": "h"}
+
+
+def test_standard_input_needs_a_format(kvorum: CommandLine) -> None:
+    """It has no suffix; without --format nothing is read."""
+    said = kvorum.fails("import", "-", given="a: 1", code=128)
+    assert said == (
+        "standard input and output have no name: give --format, one of yaml, json, toml, env, properties"
+    )
+    kvorum.ok("import", "-", "--format", "env", "--prefix", "/i3", given="A='b c'\n")
+    assert kvorum.values("/i3/") == {"/i3/A": "b c"}
+
+
+def test_a_variable_changes_the_key_it_was_made_of(kvorum: CommandLine) -> None:
+    """A .env file that was exported, edited and imported makes no second key."""
+    kvorum.ok("put", "/i4/db/max-conns", "5")
+    (kvorum.folder / ".env").write_text(kvorum.ok("export", "--format", "env", "--prefix", "/i4") + "NEW=1\n")
+    text = (kvorum.folder / ".env").read_text().replace("DB_MAX_CONNS=5", "DB_MAX_CONNS=6")
+    (kvorum.folder / ".env").write_text(text)
+    kvorum.ok("import", ".env", "--prefix", "/i4")
+    assert kvorum.values("/i4/") == {"/i4/db/max-conns": "6", "/i4/NEW": "1"}
+
+
+def test_a_dry_run_and_a_diff_write_nothing(kvorum: CommandLine) -> None:
+    """One lists keys, the other shows lines."""
+    kvorum.ok("import", "-", "--format", "yaml", "--prefix", "/i5", given="a: 1\nb: 1\nc: |\n  x\n  y\n")
+    before = kvorum.ok("get", "--prefix", "/i5/", "-w", "json")
+    (kvorum.folder / "new.yaml").write_text("b: 2\nc: |\n  x\n  z\nd: 1\n")
+    words = ("import", "new.yaml", "--prefix", "/i5", "--prune")
+    assert kvorum.ok(*words, "--dry-run") == (
+        "- /i5/a\n~ /i5/b\n~ /i5/c\n+ /i5/d\n"
+        "new.yaml: 1 added, 2 changed, 1 removed, 0 unchanged; nothing is written, this is a dry run\n"
+    )
+    names, diff = kvorum.ok(*words, "--diff").split("@@\n", 1)
+    assert names.startswith("--- the store at revision ")
+    assert diff == "-/i5/a: 1\n-/i5/b: 1\n+/i5/b: 2\n /i5/c: |\n   x\n-  y\n+  z\n+/i5/d: 1\n"
+    found = json.loads(kvorum.ok(*words, "--diff", "-w", "json"))
+    assert found[0] == {"key": "/i5/a", "change": "removed", "old": "1", "new": None}
+    assert json.loads(kvorum.ok("get", "--prefix", "/i5/", "-w", "json"))["kvs"] == json.loads(before)["kvs"]
+
+
+def test_without_prune_other_keys_stay(kvorum: CommandLine) -> None:
+    """With it, what the file lacks goes, but only under the prefix."""
+    for key in ("/i6/a", "/i6/b", "/i6x", "/i6"):
+        kvorum.ok("put", key, "old")
+    (kvorum.folder / "f.json").write_text('{"a": "new"}')
+    kvorum.ok("import", "f.json", "--prefix", "/i6")
+    assert kvorum.values("/i6") == {"/i6": "old", "/i6/a": "new", "/i6/b": "old", "/i6x": "old"}
+    assert "0 added, 0 changed, 1 removed, 1 unchanged" in kvorum.ok(
+        "import", "f.json", "--prefix", "/i6", "--prune"
+    )
+    assert kvorum.values("/i6") == {"/i6": "old", "/i6/a": "new", "/i6x": "old"}
+
+
+def test_prune_of_everything_is_refused(kvorum: CommandLine) -> None:
+    """Nobody deletes the whole store by forgetting a flag, nor one file's keys for the next."""
+    (kvorum.folder / "f.json").write_text("{}")
+    expected = "--prune needs a --prefix, and exactly one FILE: it deletes what that lacks"
+    assert kvorum.fails("import", "f.json", "--prune", code=128) == expected
+    assert kvorum.fails("import", "f.json", "f.json", "--prefix", "/x", "--prune", code=128) == expected
+
+
+def test_a_bad_file_stops_those_before_it(kvorum: CommandLine) -> None:
+    """All files are read before the first is written."""
+    (kvorum.folder / "good.json").write_text('{"a": 1}')
+    (kvorum.folder / "bad.json").write_text('{"a": ')
+    said = kvorum.fails("import", "good.json", "bad.json", "--prefix", "/i7", code=3)
+    assert said == "bad.json: line 1: Expecting value"
+    assert kvorum.fails("import", "good.json", "none.json", code=3) == (
+        "none.json cannot be read: No such file or directory"
+    )
+    assert kvorum.values("/i7") == {}
+
+
+def test_a_lease_stays_with_its_key(kvorum: CommandLine) -> None:
+    """A value that is imported does not outlive what its key was bound to."""
+    lease = kvorum.ok("lease", "grant", "600").split()[1]
+    kvorum.ok("put", f"--lease={lease}", "/i8/a", "1")
+    kvorum.ok("import", "-", "--format", "json", "--prefix", "/i8", given='{"a": "2"}')
+    kvorum.ok("lease", "revoke", lease)
+    assert kvorum.values("/i8") == {}
+
+
+def test_more_than_one_transaction_holds_is_refused(tmp_path: Path) -> None:
+    """The server's limit is named, and nothing is written; up to the limit it goes."""
+    with running(start_kvorum(tmp_path, "--max-txn-ops", "4")) as server:
+        kvorum = CommandLine(server.port, tmp_path)
+        five = json.dumps(dict.fromkeys("abcde", "x"))
+        assert kvorum.fails("import", "-", "--format", "json", given=five) == (
+            "5 changes are one transaction of 5 operations, more than the server takes (--max-txn-ops, 128"
+            " unless set): nothing was written; change less at once, or raise that limit"
+        )
+        assert kvorum.values("") == {}
+        kvorum.ok("import", "-", "--format", "json", given=json.dumps(dict.fromkeys("abcd", "x")))
+        assert kvorum.values("") == dict.fromkeys("abcd", "x")
+
+
+def test_a_file_too_large_for_a_request_is_refused(kvorum: CommandLine) -> None:
+    """The limit is named, and nothing is written."""
+    large = json.dumps({"a": "x" * 1_000_000, "b": "y" * 1_000_000})
+    said = kvorum.fails("import", "-", "--format", "json", "--prefix", "/i9", given=large)
+    assert said.startswith(
+        "2 changes of 2000010 bytes are more than the server takes in one transaction (--max-r"
+    )
+    assert kvorum.values("/i9") == {}
+
+
+def test_large_files_change_little(kvorum: CommandLine) -> None:
+    """A file of more keys than a transaction may compare can still change some of them."""
+    keys = {f"k{n:03}": "1" for n in range(300)}
+    for start in range(0, 300, 100):
+        part = json.dumps(dict(list(keys.items())[start : start + 100]))
+        kvorum.ok("import", "-", "--format", "json", "--prefix", "/i10", given=part)
+    whole = json.dumps({**keys, "k150": "2"})
+    said = kvorum.ok("import", "-", "--format", "json", "--prefix", "/i10", "--prune", given=whole)
+    assert said.startswith("-: 0 added, 1 changed, 0 removed, 299 unchanged (revision ")
+
+
+def test_who_is_too_late_writes_nothing(kvorum: CommandLine) -> None:
+    """A change between the reading and the writing is named, and nothing is overwritten."""
+    kvorum.ok("import", "-", "--format", "yaml", "--prefix", "/i11", given=CONFIG)
+    (kvorum.folder / "new.yaml").write_text(CONFIG.replace("5432", "1"))
+    theirs = {"/i11/db/host": "theirs", "/i11/db/port": "5432", "/i11/debug": "no"}
+    with kvorum.meddled(lambda: kvorum.ok("put", "/i11/db/host", "theirs")) as meddled:
+        said = meddled.fails("import", "new.yaml", "--prefix", "/i11")
+    assert said.startswith("/i11/db/host changed since it was read (revision ")
+    assert said.endswith("): nothing was written")
+    assert kvorum.values("/i11") == theirs
