@@ -19,7 +19,6 @@ from kvorum.cli.child import Child, check_command, exit_code
 from kvorum.cli.examples import examples
 from kvorum.cli.holding import Ended, Entered, Failed, Holding, InDoubt, Interrupted, Lost, Signalled
 from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, EXIT_INTERRUPTED, Failure, Settings, current
-from kvorum.clock import now
 from kvorum.errors import KvorumError
 from kvorum.messages import b64
 
@@ -53,12 +52,8 @@ def lock(arguments: kv.Arguments, ttl: int) -> None:
 
 def hold(settings: Settings, holding: Holding, entered: Entered) -> int:
     """Show the key and keep it until a signal comes. Raises KvorumError when it is lost."""
-    ask = settings.persistence(settings.command_timeout)
-    try:
-        key = {"key": b64(entered.place.key)}
-        kv.show_get(ask.call("/v3/kv/range", key, until=now() + settings.command_timeout), settings)
-    finally:
-        ask.close()
+    key = {"key": b64(entered.place.key)}
+    kv.show_get(holding.client.call("/v3/kv/range", key, safe=True), settings)
     while True:
         match holding.next_event():
             case Signalled():

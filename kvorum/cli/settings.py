@@ -15,7 +15,6 @@ if TYPE_CHECKING:  # they are slow to import, and ``--help`` needs none of them
     from kvorum.async_client import AsyncClient
     from kvorum.client import Client
     from kvorum.gateway import Gateway
-    from kvorum.persistence import Persistence
 
 EXIT_ERROR, EXIT_BAD_CONNECTION, EXIT_INVALID_INPUT = 1, 2, 3
 EXIT_BAD_FEATURE, EXIT_INTERRUPTED, EXIT_BAD_ARGUMENTS = 4, 5, 128
@@ -66,25 +65,6 @@ class Settings:
         if not colon:
             password = click.prompt("Password", hide_input=True, default="", show_default=False, err=True)
         return name, password
-
-    def persistence(self, try_seconds: float) -> Persistence:
-        """Asks all endpoints in turn, each for so long, or as long as a command may take."""
-        from kvorum.gateway import Gateway
-        from kvorum.persistence import Persistence
-
-        patience = min(self.command_timeout, try_seconds)
-
-        def open_gateway(endpoint: str) -> Gateway:
-            dial = min(self.dial_timeout, patience)
-            return Gateway(
-                [endpoint],
-                dial_timeout=dial,
-                command_timeout=patience,
-                tls=self.tls,
-                credentials=self.credentials,
-            )
-
-        return Persistence(self.endpoints, open_gateway)
 
     def client(self) -> Client:
         """Of all endpoints, with what the flags say."""
