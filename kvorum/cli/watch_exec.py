@@ -2,7 +2,8 @@
 
 The command finds the change in its environment, as etcdctl has it (ETCD_WATCH_KEY and ETCD_WATCH_VALUE in
 quotes), and as it is: KVORUM_WATCH_KEY, KVORUM_WATCH_VALUE, and the value once more on its standard input,
-which has room for all of it. With ``--batch`` it is run once per revision and reads a line of JSON for each change.
+which has room for all of it. With ``--batch`` it is run once per revision, and reads a line of JSON for each
+change.
 """
 
 from __future__ import annotations
