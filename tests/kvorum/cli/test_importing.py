@@ -125,7 +125,7 @@ def test_more_than_one_transaction_holds_is_refused(tmp_path: Path) -> None:
         kvorum = CommandLine(server.port, tmp_path)
         five = json.dumps(dict.fromkeys("abcde", "x"))
         assert kvorum.fails("import", "-", "--format", "json", given=five) == (
-            "5 changes are one transaction of 5 operations, more than the server takes (--max-txn-ops, 128"
+            "-: 5 changes are one transaction of 5 operations, more than the server takes (--max-txn-ops, 128"
             " unless set): nothing was written; change less at once, or raise that limit"
         )
         assert kvorum.values("") == {}
@@ -138,7 +138,7 @@ def test_a_file_too_large_for_a_request_is_refused(kvorum: CommandLine) -> None:
     large = json.dumps({"a": "x" * 1_000_000, "b": "y" * 1_000_000})
     said = kvorum.fails("import", "-", "--format", "json", "--prefix", "/i9", given=large)
     assert said.startswith(
-        "2 changes of 2000010 bytes are more than the server takes in one transaction (--max-r"
+        "-: 2 changes of 2000010 bytes are more than the server takes in one transaction (--max-r"
     )
     assert kvorum.values("/i9") == {}
 
@@ -161,6 +161,6 @@ def test_who_is_too_late_writes_nothing(kvorum: CommandLine) -> None:
     theirs = {"/i11/db/host": "theirs", "/i11/db/port": "5432", "/i11/debug": "no"}
     with kvorum.meddled(lambda: kvorum.ok("put", "/i11/db/host", "theirs")) as meddled:
         said = meddled.fails("import", "new.yaml", "--prefix", "/i11")
-    assert said.startswith("/i11/db/host changed since it was read (revision ")
+    assert said.startswith("new.yaml: /i11/db/host changed since it was read (revision ")
     assert said.endswith("): nothing was written")
     assert kvorum.values("/i11") == theirs

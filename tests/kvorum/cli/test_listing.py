@@ -125,6 +125,13 @@ def test_a_tree(keys: str, kvorum: CommandLine) -> None:
     ]
 
 
+def test_a_tree_too_deep_to_be_drawn(kvorum: CommandLine) -> None:
+    """A key of thousands of slashes is no failure of ours, and can be seen from above."""
+    kvorum.ok("put", "/l3/" + "a/" * 3_000 + "end", "1")
+    assert kvorum.fails("tree", "/l3") == "some keys lie too deep to be drawn: give a --level"
+    assert kvorum.ok("tree", "/l3", "-L", "1") == "/l3/\n└── a/\n\n3000 directories, 1 key\n"
+
+
 def test_a_tree_as_a_document(keys: str, kvorum: CommandLine) -> None:
     """Nested as it is drawn."""
     kvorum.ok("rm", f"{keys}/db/host")
