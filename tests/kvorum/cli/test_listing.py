@@ -82,7 +82,7 @@ def test_formats(keys: str, kvorum: CommandLine) -> None:
 
 def test_what_lies_deeper_is_not_read(kvorum: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A directory costs no more than a page, however many keys are in it."""
-    monkeypatch.setattr(listing, "_PAGE", 10)
+    monkeypatch.setattr(listing, "_FIRST_PAGE", 10)
     with Client(f"127.0.0.1:{kvorum.port}") as client:
         for start in range(0, 300, 100):
             client.transact([], [Put(f"/l2/big/{start + n}", "") for n in range(100)])
