@@ -25,7 +25,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_examples_print_what_they_say(page: str, server: Server) -> None:
-    """The blocks of a page are one program; what is printed stands behind ``print`` or in a line of its own."""
+    """The blocks of a page are one program; what is printed stands behind ``print`` or alone."""
     blocks = _BLOCK.findall((ROOT / page).read_text())
     assert blocks, f"{page} has no examples: is it worth testing?"
     names: dict[str, object] = {}

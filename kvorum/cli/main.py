@@ -54,6 +54,7 @@ _COMMANDS = {
     "member": ("kvorum.cli.member:member", "See and change who belongs to the cluster."),
     "move-leader": ("kvorum.cli.member:move_leader", "Make another member the leader."),
     "cluster": ("kvorum.cli.cluster:cluster", "Run a whole cluster on this machine, for development."),
+    "render": ("kvorum.cli.render:render", "Make files of templates and keys, and follow changes."),
     "config": ("kvorum.cli.config:config", "Contexts: clusters and users under a name."),
     "serve": ("kvorum.cli.server:serve", "Run a server."),
     "completion": ("kvorum.cli.completion:completion", "Have the shell complete commands and keys."),

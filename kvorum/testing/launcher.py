@@ -75,8 +75,8 @@ class Launcher:
             raise
 
     def is_usable(self) -> bool:
-        """Whether it is this process's own, and its zygote runs."""
-        return self._owner == os.getpid() and self._zygote.poll() is None
+        """Whether it is this process's own, and its zygote answers."""
+        return self._owner == os.getpid() and self._ask({"do": "poll", "pids": []}) is not None
 
     def fork(self, flags: Sequence[str], log: Path) -> int:
         """The pid of a new server with these flags. Raises StartFailed."""
@@ -101,7 +101,8 @@ class Launcher:
         """End all servers and remove their data."""
         self._control.close()
         if self._owner != os.getpid():
-            return  # a fork of the tests: the servers are its parent's
+            self._zygote.returncode = 0  # a fork of the tests: it is its parent's child, not ours
+            return
         try:
             self._zygote.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:

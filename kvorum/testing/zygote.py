@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import io
 import json
 import os
 import shutil
@@ -46,7 +47,9 @@ def main(directory: Path, parent: int) -> None:
     os.chdir(directory)
     control = socket.socket(fileno=os.dup(0))
     control.settimeout(PARENT_SECONDS)
-    zygote = Zygote(command_line(), control)
+    server = command_line()
+    _warm_up(server)
+    zygote = Zygote(server, control)
     # What is there now is not looked at again in every child, and its pages stay shared.
     gc.collect()
     gc.freeze()
@@ -58,6 +61,13 @@ def main(directory: Path, parent: int) -> None:
     finally:
         zygote.kill_all()
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _warm_up(server: Any) -> None:
+    """What fills tables and imports more when it is first done, and would be first in every child."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        server.main(["--help"])
+    socket.getaddrinfo("127.0.0.1", 0)
 
 
 def _next_packet(control: socket.socket, parent: int) -> bytes | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -72,12 +73,21 @@ def test_a_signal_to_a_whole_terminal_does_not_reach_it(launcher: Launcher) -> N
         os.kill(zygote, number)
     assert server.is_healthy()
     server.restart()
+    # A server is an ordinary one, that signals end.
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGHUP)
+    eventually(lambda: not server.is_running(), "the server ends")
     server.close()
 
 
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [("KVORUM_MAX_TXN_OPS", "none"), ("PYTHONOPTIMIZE", "1"), ("PYTHONWARNINGS", "error")],
+    [
+        ("KVORUM_MAX_TXN_OPS", "none"),
+        ("PYTHONOPTIMIZE", "1"),
+        ("PYTHONWARNINGS", "error"),
+        ("COV_CORE_SOURCE", "."),
+    ],
 )
 def test_the_environment_of_the_tests_does_not_reach_servers(
     variable: str, value: str, monkeypatch: pytest.MonkeyPatch
@@ -85,7 +95,10 @@ def test_the_environment_of_the_tests_does_not_reach_servers(
     monkeypatch.setenv(variable, value)
     launcher = Launcher()
     try:
-        start(launcher).close()
+        with contextlib.closing(start(launcher)) as server:
+            environment = Path(f"/proc/{server.pid}/environ").read_text().split("\0")
+            assert f"{variable}={value}" not in environment
+            assert f"PATH={os.environ['PATH']}" in environment
     finally:
         launcher.close()
 
@@ -117,12 +130,14 @@ def test_a_package_that_hides_the_servers_is_named(tmp_path: Path, monkeypatch: 
 
 
 def test_a_fork_of_the_tests_has_servers_of_its_own() -> None:
+    """Not from its parent's process: they would not end with the fork, and answers could be mixed up."""
     with kvorum.testing.server() as server:
         if (child := os.fork()) == 0:
             code = 1
             try:
                 with kvorum.testing.server() as other:
-                    code = 0 if other.is_healthy() and other.port != server.port else 2
+                    apart = other.data_dir.parents[1] != server.data_dir.parents[1]
+                    code = 0 if other.is_healthy() and apart else 2
             finally:
                 os._exit(code)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -169,8 +170,6 @@ def test_threads_may_start_servers_at_once() -> None:
 
 def test_the_tests_process_stays_without_the_servers_packages(server: Server) -> None:
     """A fresh interpreter that has run a server has imported none of them."""
-    import subprocess
-
     program = (
         "import sys, kvorum.testing\n"
         "with kvorum.testing.server() as server: assert server.is_healthy()\n"
