@@ -154,6 +154,29 @@ def test_large_files_change_little(kvorum: CommandLine) -> None:
     assert said.startswith("-: 0 added, 1 changed, 0 removed, 299 unchanged (revision ")
 
 
+@pytest.mark.parametrize("lost", ["request", "answer"])
+def test_a_lost_answer_is_made_good(lost: str, kvorum: CommandLine) -> None:
+    """Where the connection breaks during the transaction, it is found out whether it was carried out; and it
+    is, once."""
+    prefix = f"/i12/{lost}"
+    kvorum.ok("import", "-", "--format=yaml", f"--prefix={prefix}", given="a: 1\nb: 1\n")
+    with kvorum.meddled(lose=lost) as meddled:
+        words = ("import", "-", "--format=yaml", f"--prefix={prefix}", "--prune")
+        said = meddled.ok(*words, given="a: 2\nc: 2\n")
+    rows = json.loads(kvorum.ok("ls", "-l", prefix, "-w", "json"))
+    assert [(row["name"], row["version"]) for row in rows] == [("a", 2), ("c", 1)]
+    assert said == f"-: 1 added, 1 changed, 1 removed, 0 unchanged (revision {rows[0]['revision']})\n"
+
+
+def test_what_stays_unknown_is_said(kvorum: CommandLine) -> None:
+    """The answer is lost, and then somebody else writes: nobody can tell whether ours was there between."""
+    kvorum.ok("put", "/i13/a", "1")
+    with kvorum.meddled(lambda: kvorum.ok("put", "/i13/a", "theirs"), lose="answer") as meddled:
+        said = meddled.fails("import", "-", "--format=yaml", "--prefix=/i13", given="a: 2\n", code=2)
+    assert "unknown" in said
+    assert kvorum.values("/i13") == {"/i13/a": "theirs"}
+
+
 def test_who_is_too_late_writes_nothing(kvorum: CommandLine) -> None:
     """A change between the reading and the writing is named, and nothing is overwritten."""
     kvorum.ok("import", "-", "--format", "yaml", "--prefix", "/i11", given=CONFIG)
