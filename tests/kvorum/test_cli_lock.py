@@ -298,7 +298,7 @@ def test_no_server_is_one_clear_sentence() -> None:
     words = [*KVORUM, "--endpoints", f"127.0.0.1:{free_port()}", "--command-timeout=1s", "lock", "x"]
     ran = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=False)
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr.startswith("Error: cannot connect to http://127.0.0.1:")
+    assert ran.stderr.startswith("Error: cannot connect to 127.0.0.1:")
 
 
 def test_both_tools_stand_in_one_line(etcd: Server, name: str) -> None:
