@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
+import pytest
+
+import kvorum.cli.main
 from tests.common.servers import ROOT, Server, etcd_binary
 
 KVORUM = [sys.executable, "-m", "kvorum"]
 TOOL_SECONDS = 20.0
+PLAIN = frozenset({"put", "get", "del", "txn", "compaction", "lease", "endpoint", "member", "version"})
+"""Commands that ask and print, and nothing else."""
 
 
 def command(tool: str, server: Server) -> list[str]:
@@ -20,13 +28,48 @@ def command(tool: str, server: Server) -> list[str]:
     return [*program, f"--endpoints=127.0.0.1:{server.port}"]
 
 
+class Ran(NamedTuple):
+    code: int
+    out: str
+    error: str
+
+
+def run_here(
+    arguments: Sequence[str],
+    *,
+    given: bytes = b"",
+    folder: Path = ROOT,
+    environment: Mapping[str, str] | None = None,
+) -> Ran:
+    """``kvorum`` in this process, ten times as fast as in one of its own: for what takes no signal, has
+    no terminal and runs nothing. ``environment`` is added to ours."""
+    stdin, stdout, stderr = (io.TextIOWrapper(io.BytesIO(some)) for some in (given, b"", b""))
+    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(folder):
+        patch.setattr("sys.stdin", stdin)
+        for name, value in (environment or {}).items():
+            patch.setenv(name, value)
+        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+            code = kvorum.cli.main.run(list(arguments))
+    return Ran(code, _written(stdout), _written(stderr))
+
+
+def _written(stream: io.TextIOWrapper) -> str:
+    stream.flush()
+    buffer = stream.buffer
+    assert isinstance(buffer, io.BytesIO)
+    return buffer.getvalue().decode("utf-8", "surrogateescape")
+
+
 def run(tool: str, server: Server, arguments: list[str], given: str = "") -> tuple[int, str, str]:
     """Exit code, output, and the line that says what is wrong; without what differs between servers."""
-    ran = subprocess.run(
-        [*command(tool, server), *arguments], input=given.encode(), capture_output=True, cwd=ROOT, check=False
-    )
-    errors = [line for line in ran.stderr.decode().splitlines() if not line.startswith("{")]
-    return ran.returncode, normalised(ran.stdout.decode(), server), normalised("\n".join(errors), server)
+    words = [*command(tool, server), *arguments]
+    if tool == "kvorum" and arguments and arguments[0] in PLAIN:
+        ran = run_here(words[len(KVORUM) :], given=given.encode())
+    else:
+        process = subprocess.run(words, input=given.encode(), capture_output=True, cwd=ROOT, check=False)
+        ran = Ran(process.returncode, process.stdout.decode(), process.stderr.decode())
+    errors = [line for line in ran.error.splitlines() if not line.startswith("{")]
+    return ran.code, normalised(ran.out, server), normalised("\n".join(errors), server)
 
 
 def normalised(text: str, server: Server) -> str:

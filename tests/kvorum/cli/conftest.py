@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import pty
 import select
@@ -15,21 +14,13 @@ from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import NamedTuple
 
 import pytest
 
-from kvorum.cli.main import run
-from tests.common.commands import KVORUM
+from tests.common.commands import KVORUM, Ran, run_here
 from tests.common.servers import ROOT, Server
 
 DEADLINE_SECONDS = 30.0
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    error: str
 
 
 @dataclass(frozen=True)
@@ -50,14 +41,7 @@ class CommandLine:
     def __call__(self, *arguments: str, given: str | bytes = "", **environment: str) -> Ran:
         """In this process, for speed: a user's process is what ``on_terminal`` and ``process`` are."""
         data = given.encode() if isinstance(given, str) else given
-        stdin, stdout, stderr = (io.TextIOWrapper(io.BytesIO(some)) for some in (data, b"", b""))
-        with pytest.MonkeyPatch.context() as patch, contextlib.chdir(self.folder):
-            patch.setattr("sys.stdin", stdin)
-            for name, value in environment.items():
-                patch.setenv(name, value)
-            with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
-                code = run(self._words(arguments))
-        return Ran(code, *map(_text, (stdout, stderr)))
+        return run_here(self._words(arguments), given=data, folder=self.folder, environment=environment)
 
     def process(self, *arguments: str, **environment: str) -> Ran:
         ran = subprocess.run(
@@ -160,13 +144,6 @@ class CommandLine:
             finally:
                 gateway.shutdown()
         assert not pending, "there was no transaction to meddle with"
-
-
-def _text(stream: io.TextIOWrapper) -> str:
-    stream.flush()
-    buffer = stream.buffer
-    assert isinstance(buffer, io.BytesIO)
-    return buffer.getvalue().decode("utf-8", "surrogateescape")
 
 
 def _environment(more: dict[str, str]) -> dict[str, str]:
