@@ -14,6 +14,7 @@ import random
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
         AsyncLock,
     )
     from kvorum.records import InvalidConfig
+    from kvorum.services.asynchronous import AsyncServices
 
 T = TypeVar("T")
 
@@ -288,6 +290,15 @@ class AsyncClient:
         from kvorum.recipes.asynchronous import AsyncCounter
 
         return AsyncCounter(self, key)
+
+    # Who offers what, and where.
+
+    @cached_property
+    def services(self) -> AsyncServices:
+        """See ``kvorum.services``."""
+        from kvorum.services.asynchronous import AsyncServices
+
+        return AsyncServices(self)
 
     # What follows the store.
 

@@ -14,6 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from kvorum.mirror import Change
     from kvorum.recipes.blocking import Barrier, Counter, DoubleBarrier, Election, Lock
     from kvorum.records import InvalidConfig
+    from kvorum.services.blocking import Services
 
 T = TypeVar("T")
 PAGE: Final = 1000
@@ -289,6 +291,15 @@ class Client:
         from kvorum.recipes.blocking import Counter
 
         return Counter(self, key)
+
+    # Who offers what, and where.
+
+    @cached_property
+    def services(self) -> Services:
+        """See ``kvorum.services``."""
+        from kvorum.services.blocking import Services
+
+        return Services(self)
 
     # What follows the store.
 

@@ -50,6 +50,11 @@ _COMMANDS = {
     "lease": ("kvorum.cli.lease:lease", "Grant leases, keep them alive, end them."),
     "lock": ("kvorum.cli.lock:lock", "Hold a lock, while a command runs."),
     "elect": ("kvorum.cli.elect:elect", "Stand in an election, or see who leads."),
+    "service": (
+        "kvorum.cli.services.group:service",
+        "Register services, find them, follow who comes and goes.",
+    ),
+    "dns": ("kvorum.cli.dns:serve_dns", "Answer questions of DNS for registered services."),
     "endpoint": ("kvorum.cli.endpoint:endpoint", "Ask endpoints how they are."),
     "member": ("kvorum.cli.member:member", "See and change who belongs to the cluster."),
     "move-leader": ("kvorum.cli.member:move_leader", "Make another member the leader."),

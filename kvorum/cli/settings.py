@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kvorum.tls import Tls
 
 if TYPE_CHECKING:  # they are slow to import, and ``--help`` needs none of them
+    from kvorum.async_client import AsyncClient
     from kvorum.client import Client
     from kvorum.gateway import Gateway
 
@@ -69,15 +70,23 @@ class Settings:
         """Of all endpoints, with what the flags say."""
         from kvorum.client import Client
 
+        return Client(self.endpoints, **self._of_a_client())
+
+    def async_client(self) -> AsyncClient:
+        """The same for a command that does several things at once."""
+        from kvorum.async_client import AsyncClient
+
+        return AsyncClient(self.endpoints, **self._of_a_client())
+
+    def _of_a_client(self) -> dict[str, Any]:
         name, password = self.credentials or ("", "")
-        return Client(
-            self.endpoints,
-            timeout=self.command_timeout,
-            dial_timeout=self.dial_timeout,
-            tls=self.tls,
-            user=name,
-            password=password,
-        )
+        return {
+            "timeout": self.command_timeout,
+            "dial_timeout": self.dial_timeout,
+            "tls": self.tls,
+            "user": name,
+            "password": password,
+        }
 
     def with_endpoints(self, endpoints: tuple[str, ...]) -> Settings:
         return replace(self, endpoints=endpoints)
@@ -88,6 +97,11 @@ def current() -> Settings:
     settings = click.get_current_context().find_object(Settings)
     assert settings is not None
     return settings
+
+
+def duration(ctx: click.Context, param: click.Parameter, value: str) -> float:
+    """The seconds of an option that is a duration: its callback."""
+    return seconds(param.opts[0], value)
 
 
 def seconds(flag: str, value: str) -> float:
