@@ -280,8 +280,8 @@ class Client:
     def double_barrier(
         self, name: Key, parties: int, ttl: int = 10, *, on_lost: Callable[[str], None] | None = None
     ) -> DoubleBarrier:
-        """Nobody enters before so many have come, nor leaves before all of them want to. A party that is no
-        more is waited for ``ttl`` seconds. ``on_lost`` as for a lock."""
+        """Nobody enters before so many have come, nor leaves before all of them want to; 128 at most. A
+        party that is no more is waited for ``ttl`` seconds. ``on_lost`` as for a lock."""
         from kvorum.recipes.blocking import DoubleBarrier
 
         return DoubleBarrier(self, name, parties, ttl, on_lost)
