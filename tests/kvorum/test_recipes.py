@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kvorum import Client, KvorumError, LeaseLost
-from tests.common.servers import Server
+from kvorum.clock import now
+from tests.common.servers import Server, running, start_kvorum
 from tests.kvorum.clients import MakeClient
 
 SECONDS = 20.0
@@ -334,3 +337,26 @@ def test_a_lock_is_left_when_its_client_is_closed(store: Server, make_client: Ma
             client.lock(name, 2).acquire()
         with other.lock(name) as lock:
             assert lock.is_held
+
+
+def test_a_lock_that_nobody_renews_is_not_held_when_another_may_have_it(
+    tmp_path: Path, make_client: MakeClient, name: str
+) -> None:
+    """By the clock alone: the server is stopped and says nothing. Its owner is told at that moment."""
+    told: list[float] = []
+    with running(start_kvorum(tmp_path)) as server, make_client(server.url, timeout=30) as client:
+        lock = client.lock(name, 3, on_lost=lambda why: told.append(now()))
+        lock.acquire()
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            until = lock.sure_until
+            wait_until(lambda: not lock.is_held)
+            assert until <= now() < until + 1
+            wait_until(lambda: told)
+            assert until - 0.5 < told[0] < until + 1
+            with pytest.raises(LeaseLost, match=r"is lost: the lease (could not be|was not) renewed"):
+                lock.check()
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+        lock.release()
+        assert told[1:] == []
