@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from kvorum.recipes.blocking import Election as Election
     from kvorum.recipes.blocking import Lock as Lock
     from kvorum.records import InvalidConfig as InvalidConfig
+    from kvorum.services.choice import NoInstance as NoInstance
+    from kvorum.services.records import Instance as Instance
     from kvorum.tls import Tls as Tls
     from kvorum.txn import Compare as Compare
     from kvorum.txn import Delete as Delete
@@ -79,7 +81,9 @@ _HOMES = {
     "Change": "kvorum.mirror",
     "Client": "kvorum.client",
     "Config": "kvorum.config",
+    "Instance": "kvorum.services.records",
     "InvalidConfig": "kvorum.records",
+    "NoInstance": "kvorum.services.choice",
     "Tls": "kvorum.tls",
     **dict.fromkeys(_ERRORS, "kvorum.errors"),
     **dict.fromkeys(("Barrier", "Counter", "Election", "Lock"), "kvorum.recipes.blocking"),

@@ -12,7 +12,7 @@ import pytest
 
 from tests.common.servers import ROOT, Server, running, start_kvorum
 
-PAGES = ["docs/library.md"]
+PAGES = ["docs/library.md", "docs/services.md"]
 _BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _SAID = re.compile(r"^.*print\(.*\)  # (.*)$|^# (.*)$", re.MULTILINE)
 

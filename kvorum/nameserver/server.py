@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import socket
 from types import TracebackType
 from typing import cast
 
@@ -34,13 +35,16 @@ class Nameserver:
     async def __aenter__(self) -> Nameserver:
         wanted, tries = self.port, _PORT_TRIES if not self.port else 1
         loop = asyncio.get_running_loop()
+        # A name may have several addresses: UDP and TCP are to be on the same one.
+        [(*_, address), *_] = await loop.getaddrinfo(self._host, wanted, type=socket.SOCK_STREAM)
+        host = str(address[0])
         while True:
             tries -= 1
-            self._tcp = await asyncio.start_server(self._serve, self._host, wanted)
+            self._tcp = await asyncio.start_server(self._serve, host, wanted)
             port = self._tcp.sockets[0].getsockname()[1]
             try:
                 self._udp, _ = await loop.create_datagram_endpoint(
-                    lambda: _Datagrams(self._ask), local_addr=(self._host, port)
+                    lambda: _Datagrams(self._ask), local_addr=(host, port)
                 )
             except OSError as error:
                 await self._close_tcp()

@@ -77,8 +77,14 @@ class AsyncServices:
     async def deregister(self, name: str, id: str) -> bool:  # noqa: A002
         return await self._client.run(asking.deregister(self._client.core, name, id))
 
-    def watch(self, name: str = "") -> AsyncServiceWatch:
-        return AsyncServiceWatch(self._client, name)
+    def watch(
+        self,
+        name: str = "",
+        *,
+        tags: Iterable[str] = (),
+        metadata: Mapping[str, str] | None = None,
+    ) -> AsyncServiceWatch:
+        return AsyncServiceWatch(self._client, name, Taken(tags, metadata))
 
     def balancer(
         self,
@@ -194,8 +200,8 @@ class AsyncBalancer:
 
 
 class AsyncServiceWatch:
-    def __init__(self, client: AsyncClient, name: str) -> None:
-        self._taken = Taken()
+    def __init__(self, client: AsyncClient, name: str, taken: Taken) -> None:
+        self._taken = taken
         prefix = prefix_of(check_name(name) if name else "")
         self._cache = AsyncCache(client, prefix, self._changed, asking.PAGE)
         self._changes: asyncio.Queue[Change | None] = asyncio.Queue()

@@ -91,9 +91,16 @@ class Services:
         back."""
         return self._client.run(asking.deregister(self._client.core, name, id))
 
-    def watch(self, name: str = "") -> ServiceWatch:
-        """All changes of one service, or of all. First all that is there comes, as added."""
-        return ServiceWatch(self._client, name)
+    def watch(
+        self,
+        name: str = "",
+        *,
+        tags: Iterable[str] = (),
+        metadata: Mapping[str, str] | None = None,
+    ) -> ServiceWatch:
+        """All changes of one service, or of all. First all that is there comes, as added. With conditions,
+        those who meet them: who begins to is added, who ceases to is removed."""
+        return ServiceWatch(self._client, name, Taken(tags, metadata))
 
     def balancer(
         self,
@@ -212,8 +219,8 @@ class ServiceWatch:
     """See ``Services.watch``. One thread iterates; any may ``close`` it, which ends that. Where history was
     compacted while no member could be reached, steps may be missing, but never what came of them."""
 
-    def __init__(self, client: Client, name: str) -> None:
-        self._taken = Taken()
+    def __init__(self, client: Client, name: str, taken: Taken) -> None:
+        self._taken = taken
         self._cache = Cache(client, prefix_of(check_name(name) if name else ""), self._changed, asking.PAGE)
         self._changes: queue.SimpleQueue[Change | None] = queue.SimpleQueue()
         self._is_open = False

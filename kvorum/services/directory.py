@@ -10,6 +10,7 @@ A record that cannot be read is as if it were not there: one bad writer must not
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from kvorum.services.records import BadRecord, Instance, decode, split_key
@@ -18,10 +19,20 @@ from kvorum.types import Event
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """``kind`` is added, changed or removed; of one that was removed, ``instance`` is what it was."""
+    """``kind`` is added, changed or removed. Of one that was removed, ``instance`` is what it was; of one
+    that was changed, ``before``."""
 
     kind: str
     instance: Instance
+    before: Instance | None = None
+
+    def among(self, is_meant: Callable[[Instance], bool]) -> Change | None:
+        """What it is to those who see only some instances: who begins to be one of them is added."""
+        if self.before is None or is_meant(self.before) == is_meant(self.instance):
+            return self if is_meant(self.instance) else None
+        if is_meant(self.instance):
+            return Change("added", self.instance)
+        return Change("removed", self.before)
 
 
 class Directory:
@@ -50,7 +61,7 @@ class Directory:
         if new is None:
             assert old is not None
             return Change("removed", old)
-        return Change("added" if old is None else "changed", new)
+        return Change("added", new) if old is None else Change("changed", new, old)
 
     def names(self) -> list[str]:
         with self._lock:

@@ -13,10 +13,11 @@ from kvorum.types import Event, KeyValue
 
 
 class Taken:
-    """A directory, and what changes it."""
+    """A directory, and what changes it: of that, those are told who meet the conditions."""
 
-    def __init__(self) -> None:
+    def __init__(self, tags: Iterable[str] = (), metadata: Mapping[str, str] | None = None) -> None:
         self.directory = Directory()
+        self._tags, self._metadata = tuple(tags), dict(metadata or {})
 
     def take_all(self, kvs: Iterable[KeyValue]) -> list[Change]:
         return self._take(Event("PUT", kv) for kv in kvs)
@@ -25,7 +26,11 @@ class Taken:
         return self._take(change.events)
 
     def _take(self, events: Iterable[Event]) -> list[Change]:
-        return [change for event in events if (change := self.directory.apply(event)) is not None]
+        changes = [change for event in events if (change := self.directory.apply(event)) is not None]
+        return [told for change in changes if (told := change.among(self._is_meant)) is not None]
+
+    def _is_meant(self, one: Instance) -> bool:
+        return bool(matching([one], self._tags, self._metadata))
 
 
 class Choosing(Taken):
@@ -34,10 +39,10 @@ class Choosing(Taken):
     def __init__(
         self, name: str, policy: str, tags: Iterable[str], metadata: Mapping[str, str] | None, zone: str
     ) -> None:
-        super().__init__()
+        super().__init__(tags, metadata)
         self.name = check_name(name)
         self._picker = picker_of(policy)
-        self._tags, self._metadata, self._zone = tuple(tags), dict(metadata or {}), zone
+        self._zone = zone
         self._found: tuple[int, list[Instance]] = (-1, [])  # as of which version of the directory
 
     @property

@@ -142,11 +142,12 @@ def _one(name: str, found: list[Instance], zone: str, policy: str) -> Instance:
 
 @click.command(epilog=examples("kvorum service watch web", "kvorum service watch -o json"))
 @click.argument("name", callback=name_argument, required=False, default="")
-def watch(name: str) -> None:
+@filters
+def watch(name: str, tags: Sequence[str], metadata: dict[str, str]) -> None:
     """Who comes, who goes and who changes: of the service NAME, or of all. First who is there, as added."""
     settings = current()
     output.refuse_table(settings)
-    with settings.client() as client, client.services.watch(name) as changes:
+    with settings.client() as client, client.services.watch(name, tags=tags, metadata=metadata) as changes:
         for change in changes:
             _show_change(change, settings)
 

@@ -276,6 +276,15 @@ def test_a_watch_tells_who_is_there_and_who_comes_and_goes(client: Any, other: C
     other.delete(f"/services/{name}/", prefix=True)
 
 
+def test_a_watch_of_those_who_meet_conditions(client: Any, other: Client, name: str) -> None:
+    blue, green = (Instance(name, "a", "a:1", {"v": "1"}, (colour,)) for colour in ("blue", "green"))
+    with client.services.watch(name, tags=["green"], metadata={"v": "1"}) as watch:
+        put(other, blue, green, blue, Instance(name, "b", "b:1", {"v": "2"}, ("green",)), green)
+        changes = iter(watch)
+        assert [next(changes).kind for _ in range(3)] == ["added", "removed", "added"]
+    other.delete(f"/services/{name}/", prefix=True)
+
+
 def test_a_watch_can_be_closed_by_somebody_else(client: Any, name: str) -> None:
     """Its iteration ends."""
     with client.services.watch(name) as watch:

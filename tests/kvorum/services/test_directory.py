@@ -39,6 +39,7 @@ def test_it_is_what_a_dictionary_of_keys_says(changes: list[tuple[bytes, bytes |
         assert (directory.version > version) == (change is not None)
         if change is not None:
             assert (key in told) == (change.kind != "added")
+            assert change.before == (told.get(key) if change.kind == "changed" else None)
             if change.kind == "removed":
                 assert told.pop(key) == change.instance
             else:
@@ -61,6 +62,23 @@ def readable(keys: dict[bytes, bytes]) -> dict[str, list[Instance]]:
             continue
         found.setdefault(one.name, []).append(one)
     return found
+
+
+def test_those_who_see_only_some_are_told_of_those() -> None:
+    """Who begins to be one of them is added, who ceases to be is removed."""
+    big, small, larger = (Instance("a", "1", "h:1", weight=weight) for weight in (9, 1, 8))
+
+    def is_big(one: Instance) -> bool:
+        return one.weight > 5
+
+    assert Change("added", big).among(is_big) == Change("added", big)
+    assert Change("added", small).among(is_big) is None
+    assert Change("removed", big).among(is_big) == Change("removed", big)
+    assert Change("removed", small).among(is_big) is None
+    assert Change("changed", larger, big).among(is_big) == Change("changed", larger, big)
+    assert Change("changed", big, small).among(is_big) == Change("added", big)
+    assert Change("changed", small, big).among(is_big) == Change("removed", big)
+    assert Change("changed", small, small).among(is_big) is None
 
 
 def test_a_record_that_can_no_longer_be_read_is_gone() -> None:
