@@ -14,6 +14,7 @@ import random
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -36,8 +37,15 @@ if TYPE_CHECKING:
     from kvorum.config import AsyncConfig
     from kvorum.http_async import AsyncHttp
     from kvorum.mirror import Change
-    from kvorum.recipes.asynchronous import AsyncBarrier, AsyncCounter, AsyncElection, AsyncLock
+    from kvorum.recipes.asynchronous import (
+        AsyncBarrier,
+        AsyncCounter,
+        AsyncDoubleBarrier,
+        AsyncElection,
+        AsyncLock,
+    )
     from kvorum.records import InvalidConfig
+    from kvorum.services.asynchronous import AsyncServices
 
 T = TypeVar("T")
 
@@ -271,10 +279,26 @@ class AsyncClient:
 
         return AsyncBarrier(self, name)
 
+    def double_barrier(
+        self, name: Key, parties: int, ttl: int = 10, *, on_lost: Callable[[str], None] | None = None
+    ) -> AsyncDoubleBarrier:
+        from kvorum.recipes.asynchronous import AsyncDoubleBarrier
+
+        return AsyncDoubleBarrier(self, name, parties, ttl, on_lost)
+
     def counter(self, key: Key) -> AsyncCounter:
         from kvorum.recipes.asynchronous import AsyncCounter
 
         return AsyncCounter(self, key)
+
+    # Who offers what, and where.
+
+    @cached_property
+    def services(self) -> AsyncServices:
+        """See ``kvorum.services``."""
+        from kvorum.services.asynchronous import AsyncServices
+
+        return AsyncServices(self)
 
     # What follows the store.
 

@@ -14,6 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
@@ -35,8 +36,9 @@ if TYPE_CHECKING:
     from kvorum.cache import Cache
     from kvorum.config import Config
     from kvorum.mirror import Change
-    from kvorum.recipes.blocking import Barrier, Counter, Election, Lock
+    from kvorum.recipes.blocking import Barrier, Counter, DoubleBarrier, Election, Lock
     from kvorum.records import InvalidConfig
+    from kvorum.services.blocking import Services
 
 T = TypeVar("T")
 PAGE: Final = 1000
@@ -275,11 +277,29 @@ class Client:
 
         return Barrier(self, name)
 
+    def double_barrier(
+        self, name: Key, parties: int, ttl: int = 10, *, on_lost: Callable[[str], None] | None = None
+    ) -> DoubleBarrier:
+        """Nobody enters before so many have come, nor leaves before all of them want to; 128 at most. A
+        party that is no more is waited for ``ttl`` seconds. ``on_lost`` as for a lock."""
+        from kvorum.recipes.blocking import DoubleBarrier
+
+        return DoubleBarrier(self, name, parties, ttl, on_lost)
+
     def counter(self, key: Key) -> Counter:
         """A number that many change. Its key's value is the number in decimal; 0 if there is no key."""
         from kvorum.recipes.blocking import Counter
 
         return Counter(self, key)
+
+    # Who offers what, and where.
+
+    @cached_property
+    def services(self) -> Services:
+        """See ``kvorum.services``."""
+        from kvorum.services.blocking import Services
+
+        return Services(self)
 
     # What follows the store.
 

@@ -1,23 +1,23 @@
-"""A small blocking client of the JSON gateway: one connection, several endpoints.
+"""Single requests for the command line: said as they are, answered or refused at once.
 
-Endpoints are tried in turn until one accepts a connection. A request that was sent and not
-answered is not sent again: a write may have been carried out.
+Endpoints are tried in turn until one accepts a connection; where none does, that is told without waiting
+for one. A request that was sent and not answered is not sent again: a write may have been carried out.
 """
 
 from __future__ import annotations
 
-import http.client
-import json
-from collections.abc import Iterator, Sequence
-from typing import Any
-from urllib.parse import urlsplit
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
-from kvorum.errors import ConnectionFailed, KvorumError, ServerError
-from kvorum.messages import decode, refusal
+from kvorum.client import Client
+from kvorum.errors import ConnectionFailed
+from kvorum.http_sync import SyncStream
+from kvorum.messages import Message, decode_frame, encode
+from kvorum.plans import OpenStream, Plan
 from kvorum.tls import Tls
 
-_AUTHENTICATE = "/v3/auth/authenticate"
-_NO_AUTHENTICATION = "etcdserver: authentication is not enabled"
+T = TypeVar("T")
 
 
 class Gateway:
@@ -32,15 +32,16 @@ class Gateway:
         tls: Tls | None = None,
         credentials: tuple[str, str] | None = None,
     ) -> None:
-        if not endpoints:
-            raise KvorumError("no endpoint is given: expected at least one HOST:PORT")
-        self._endpoints = list(endpoints)
-        self._dial_timeout = dial_timeout
-        self._command_timeout = command_timeout
-        self._tls = tls or Tls()
-        self._credentials = credentials
-        self._token = ""
-        self._connection: http.client.HTTPConnection | None = None
+        user, password = credentials or ("", "")
+        self._client = Client(
+            endpoints,
+            timeout=command_timeout,
+            dial_timeout=dial_timeout,
+            tls=tls,
+            user=user,
+            password=password,
+        )
+        self._core = self._client.core
 
     def __enter__(self) -> Gateway:
         return self
@@ -49,93 +50,41 @@ class Gateway:
         self.close()
 
     def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._client.close()
 
-    def call(self, path: str, message: dict[str, Any]) -> dict[str, Any]:
+    def call(self, path: str, message: Message) -> Message:
         """Raises ServerError with the server's own words, or ConnectionFailed."""
-        response = self._send(path, message)
-        try:
-            body = response.read()
-        except (OSError, http.client.HTTPException) as error:
-            raise self._unanswered(path, error) from error
-        return decode(response.status, body)
+        return self._client.run(self._somewhere(lambda at: self._core.call_at(at, path, message)))
 
-    def stream(
-        self, path: str, message: dict[str, Any], *, idle: float | None = None
-    ) -> Iterator[dict[str, Any]]:
-        """The results of a streaming call as they come; ends when the server hangs up. With ``idle``, raises
-        ConnectionFailed when nothing came for so many seconds, be it the first answer."""
-        response = self._send(path, message, idle)
-        if response.status != 200:
-            decode(response.status, response.read())
-        assert self._connection is not None
-        if self._connection.sock is not None:
-            self._connection.sock.settimeout(idle)
+    def stream(self, path: str, message: Message, *, idle: float | None = None) -> Iterator[Message]:
+        """The results of a streaming call as they come. With ``idle``, raises ConnectionFailed when nothing
+        came for so many seconds, be it the first answer. Raises it also when the server hangs up."""
+        patience = self._core.timeout if idle is None else idle
+        stream = self._client.run(self._somewhere(lambda at: self._open(at, path, message, patience)))
         try:
-            while line := response.readline():
-                frame = json.loads(line)
-                if "error" in frame:
-                    raise refusal(frame)
-                yield frame["result"]
-        except (OSError, http.client.HTTPException, ValueError) as error:  # also a frame cut off
-            raise self._unanswered(path, error) from error
+            while True:
+                line = stream.read(threading.TIMEOUT_MAX if idle is None else idle)
+                if line is None:
+                    raise ConnectionFailed(f"{path}: nothing came within {idle:g} s", maybe_done=True)
+                yield decode_frame(line)
+        finally:
+            stream.close()
 
-    def _send(
-        self, path: str, message: dict[str, Any], timeout: float | None = None
-    ) -> http.client.HTTPResponse:
-        if self._credentials and not self._token and path != _AUTHENTICATE:
-            self._token = self._new_token(*self._credentials)
-        connection = self._connection or self._connect()
-        if timeout is not None:
-            connection.sock.settimeout(timeout)
-        body = json.dumps(message).encode()
-        headers = {"Content-Type": "application/json"}
-        if self._token:
-            headers["Authorization"] = self._token
-        try:
-            connection.request("POST", path, body, headers)
-            return connection.getresponse()
-        except (OSError, http.client.HTTPException) as error:
-            raise self._unanswered(path, error) from error
+    def _open(self, endpoint: str, path: str, message: Message, patience: float) -> Plan[SyncStream]:
+        token = yield from self._core.token(self._core.clock() + patience)
+        stream: SyncStream = yield OpenStream(endpoint, path, encode(message), token, patience)
+        return stream
 
-    def _new_token(self, name: str, password: str) -> str:
-        try:
-            return str(self.call(_AUTHENTICATE, {"name": name, "password": password})["token"])
-        except ServerError as error:
-            if error.message != _NO_AUTHENTICATION:
-                raise
-            self._credentials = None  # as Go's client does: such a server asks nobody
-            return ""
-
-    def _connect(self) -> http.client.HTTPConnection:
-        failures = []
-        for endpoint in self._endpoints:
+    def _somewhere(self, ask: Callable[[str], Plan[T]]) -> Plan[T]:
+        """At the first endpoint that accepts a connection."""
+        endpoints, failures = self._core.endpoints, []
+        for _ in range(len(endpoints)):
+            endpoint = endpoints.current
             try:
-                connection = self._open(endpoint)
-                connection.connect()
-            except (OSError, ValueError) as error:
-                failures.append(f"{endpoint}: {error}")
-                continue
-            connection.sock.settimeout(self._command_timeout)
-            self._connection = connection
-            return connection
-        raise ConnectionFailed(f"cannot connect to {'; '.join(failures)}", maybe_done=False)
-
-    def _open(self, endpoint: str) -> http.client.HTTPConnection:
-        parts = urlsplit(endpoint if "://" in endpoint else f"http://{endpoint}")
-        if not parts.hostname or parts.scheme not in ("http", "https"):
-            raise ValueError("expected HOST:PORT or http(s)://HOST:PORT")
-        port = parts.port or 2379
-        if parts.scheme == "https":
-            return http.client.HTTPSConnection(
-                parts.hostname, port, timeout=self._dial_timeout, context=self._tls.context()
-            )
-        return http.client.HTTPConnection(parts.hostname, port, timeout=self._dial_timeout)
-
-    def _unanswered(self, path: str, error: Exception) -> ConnectionFailed:
-        self.close()
-        reason = "no answer within the command timeout" if isinstance(error, TimeoutError) else str(error)
-        reason = reason or "the server hung up"
-        return ConnectionFailed(f"{path}: {reason}; it is unknown whether it was done", maybe_done=True)
+                return (yield from ask(endpoint))
+            except ConnectionFailed as error:
+                if error.maybe_done:
+                    raise
+                failures.append(str(error))
+                endpoints.failed(endpoint)
+        raise ConnectionFailed("; ".join(failures), maybe_done=False)

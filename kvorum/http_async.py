@@ -141,7 +141,9 @@ def _headers(request: Exchange | OpenStream) -> dict[str, str]:
 
 def _unanswered(request: Exchange | OpenStream, error: Exception) -> ConnectionFailed:
     if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)):
-        return ConnectionFailed(f"cannot connect to {request.endpoint}: {error}", maybe_done=False)
+        return ConnectionFailed(
+            f"cannot connect to {request.endpoint.removeprefix('http://')}: {error}", maybe_done=False
+        )
     if isinstance(error, TimeoutError):
         reason = f"no answer within {request.timeout:.3g} s"
     else:

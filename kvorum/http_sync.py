@@ -143,7 +143,9 @@ class SyncHttp:
                 sock.close()
                 raise
         except (OSError, UnicodeError) as error:  # UnicodeError: of a name that can be none
-            raise ConnectionFailed(f"cannot connect to {endpoint}: {error}", maybe_done=False) from error
+            raise ConnectionFailed(
+                f"cannot connect to {endpoint.removeprefix('http://')}: {error}", maybe_done=False
+            ) from error
         return _Connection(sock, parts.netloc)
 
 

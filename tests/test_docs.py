@@ -12,7 +12,7 @@ import pytest
 
 from tests.common.servers import ROOT, Server, running, start_kvorum
 
-PAGES = ["docs/library.md"]
+PAGES = ["docs/library.md", "docs/services.md"]
 _BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _SAID = re.compile(r"^.*print\(.*\)  # (.*)$|^# (.*)$", re.MULTILINE)
 
@@ -34,7 +34,7 @@ def test_examples_print_what_they_say(page: str, server: Server) -> None:
             printed = io.StringIO()
             with contextlib.redirect_stdout(printed):
                 program = block.replace("127.0.0.1:2379", f"127.0.0.1:{server.port}")
-                exec(compile(program, page, "exec"), names)
+                exec(compile(program, page, "exec", dont_inherit=True), names)
             said = [behind or alone for behind, alone in _SAID.findall(block)]
             assert printed.getvalue().splitlines() == said, block
     finally:

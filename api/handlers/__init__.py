@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api.handlers import cluster, election, health, kv, lease, lock, maintenance, watch
+from api.handlers import cluster, discovery, election, health, kv, lease, lock, maintenance, watch
 from api.http import Routes, with_old_paths
 
 ROUTES = with_old_paths(
@@ -10,7 +10,7 @@ ROUTES = with_old_paths(
         unary={**kv.UNARY, **lease.UNARY, **maintenance.UNARY, **cluster.UNARY},
         patient={**lock.PATIENT, **election.PATIENT},
         streams={**watch.STREAMS, **lease.STREAMS, **election.STREAMS},
-        pages=health.PAGES,
+        pages={**health.PAGES, **discovery.PAGES},
         taskless=frozenset(kv.UNARY),
         watches=frozenset(watch.STREAMS),
         single=lease.SINGLE,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 import click
 
+from kvorum.background import finish
 from kvorum.cli import kv, output
 from kvorum.cli.examples import examples
 from kvorum.cli.holding import Holding, Interrupted
 from kvorum.cli.lock import hold
 from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure, Settings, current
-from kvorum.errors import ConnectionFailed
-from kvorum.messages import b64
+from kvorum.errors import KvorumError
+from kvorum.messages import Message, b64, decode_frame, encode
+from kvorum.plans import CloseStream, Core, OpenStream, Plan, ReadFrame, is_passing
 
 TTL_SECONDS = 60
 IDLE_SECONDS = 20.0
@@ -54,22 +57,29 @@ def elect(arguments: kv.Arguments, listen: bool, ttl: int) -> None:
 
 def _listen(settings: Settings, name: bytes) -> None:
     """Every leader and each of its values, whatever member tells it. Ends when no member can be reached."""
-    ask, unreachable = settings.persistence(settings.command_timeout), 0
-    shown: dict[str, Any] = {}
-    try:
-        while True:
-            try:
-                for result in ask.stream("/v3/election/observe", {"name": b64(name)}, idle=IDLE_SECONDS):
-                    unreachable = 0
-                    if result["kv"] != shown:
-                        shown = result["kv"]
-                        _show(result, settings)
-            except ConnectionFailed as error:
-                unreachable = 0 if error.maybe_done else unreachable + 1
-                if unreachable == len(settings.endpoints):
-                    raise
-    finally:
-        ask.close()
+    with settings.client() as client:
+        finish(client, _observed(client.core, name, lambda result: _show(result, settings)))
+
+
+def _observed(core: Core, name: bytes, show: Callable[[Message], None]) -> Plan[NoReturn]:
+    body, shown, unreachable = encode({"name": b64(name)}), None, 0
+    while True:
+        endpoint, stream = core.endpoints.current, None
+        try:
+            token = yield from core.token(core.deadline(core.timeout))
+            stream = yield OpenStream(endpoint, "/v3/election/observe", body, token, IDLE_SECONDS)
+            while line := (yield ReadFrame(stream, IDLE_SECONDS)):
+                unreachable, result = 0, decode_frame(line)
+                if result["kv"] != shown:
+                    shown = result["kv"]
+                    show(result)
+        except KvorumError as error:
+            unreachable = 0 if error.maybe_done else unreachable + 1
+            if not is_passing(error) or unreachable == len(core.endpoints):
+                raise
+        if stream is not None:
+            yield CloseStream(stream)
+        core.endpoints.failed(endpoint)
 
 
 def _show(result: dict[str, Any], settings: Settings) -> None:

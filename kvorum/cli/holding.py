@@ -19,19 +19,18 @@ import threading
 from dataclasses import dataclass
 from types import TracebackType
 
+from kvorum.background import Background
 from kvorum.cli.settings import Settings
 from kvorum.clock import now
-from kvorum.errors import KvorumError
-from kvorum.line import Line, Place, PlaceLost
-from kvorum.session import Session
+from kvorum.errors import KvorumError, LeaseLost
+from kvorum.plans import Plan
+from kvorum.recipes.line import Place, Standing
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DOUBT = 0.25
 """When no more than this part of the TTL is certain, the place is in doubt."""
 MARGIN = 0.05
 """When no more than this part of it is certain, the place counts as lost: to end a command takes a moment."""
-TRIES_PER_TTL = 6
-TRY_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -82,11 +81,10 @@ class Interrupted(Exception):
 
 class Holding:
     def __init__(self, settings: Settings, name: bytes, value: bytes, ttl: int) -> None:
-        self._settings = settings
-        self._name, self._value = name, value
-        try_seconds = min(TRY_SECONDS, max(ttl, 2) / TRIES_PER_TTL)
-        self._session = Session(lambda: settings.persistence(try_seconds), ttl)
-        self._line_ask = settings.persistence(TRY_SECONDS)
+        self.client = settings.client()
+        self._value = value
+        self._standing = Standing(self.client.core, name, ttl)
+        self._background: Background[None] | None = None
         self._doubted_at = 0.0  # the certainty of that time was told to be running out
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
 
@@ -98,17 +96,18 @@ class Holding:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._background is not None:
+            self._background.stop()
         try:
-            self._session.close(until=now() + self._settings.command_timeout)
+            self.client.run(self._standing.leave())
         except KvorumError as failure:
-            rest = max(0.0, self._session.sure_until - now())
+            rest = max(0.0, self._standing.sure_until - now())
             print(f"not released: {failure}; the lease ends within {rest:.0f} s", file=sys.stderr)
+        self.client.close()
 
     def acquire(self) -> Entered:
         """Wait until the place is first. Raises Interrupted and KvorumError."""
-        self._session.open(until=now() + self._settings.command_timeout)
-        self._session.keep(lambda why: self.events.put(Lost(why)))
-        threading.Thread(target=self._wait_in_line, daemon=True).start()
+        self._background = Background(self.client, self._stand_in_line(), "kvorum-hold")
         while True:
             match self.next_event():
                 case Entered() as entered:
@@ -125,7 +124,9 @@ class Holding:
     def next_event(self) -> Event:
         """Wait for it. InDoubt comes once for each time that the lease was not renewed in time."""
         while True:
-            certain, ttl = self._session.sure_until, self._session.ttl
+            certain, ttl = self._standing.sure_until, self._standing.ttl
+            if not certain:
+                return self.events.get()  # there is no lease yet
             left = certain - now()
             if left <= MARGIN * ttl:
                 return Lost("its lease was not renewed in time")
@@ -142,16 +143,14 @@ class Holding:
         while True:
             self.events.put(Signalled(signal.sigwait(SIGNALS)))
 
-    def _wait_in_line(self) -> None:
-        """And then see to it that the place is not taken away: that is known sooner than by a keepalive."""
-        line = Line(self._line_ask, self._name, self._session.lease)
+    def _stand_in_line(self) -> Plan[None]:
+        standing = self._standing
         try:
-            place = line.enter(self._value)
-            self.events.put(Entered(place, line.turn(place)))
-            line.keep(place)
-        except PlaceLost as error:
+            yield from standing.enter(self._value)
+            yield from standing.turn()
+            self.events.put(Entered(standing.place, standing.revision))
+            self.events.put(Lost((yield from standing.keep())))
+        except LeaseLost as error:
             self.events.put(Lost(str(error)))
         except KvorumError as error:
             self.events.put(Failed(error))
-        finally:
-            line.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import click
@@ -20,10 +22,9 @@ from kvorum.cli.settings import (
 )
 from kvorum.clock import now
 from kvorum.errors import KvorumError, ServerError
-from kvorum.session import NOT_FOUND, RENEWALS_PER_TTL
+from kvorum.leases import GRANT, KEEPALIVE, RENEWALS_PER_TTL, REVOKE
 
-TRY_SECONDS = 2.0
-"""How long one member is asked to renew a lease before the next one is."""
+NOT_FOUND = "etcdserver: requested lease not found"
 _arguments = click.argument("arguments", nargs=-1, metavar="ID")
 
 
@@ -43,7 +44,7 @@ def grant(arguments: Arguments) -> None:
     except ValueError as problem:
         raise Failure(f"bad TTL ({problem})", EXIT_BAD_ARGUMENTS) from None
     try:
-        settings, answer = _ask("/v3/lease/grant", {"TTL": str(ttl)})
+        settings, answer = _ask(GRANT, {"TTL": str(ttl)})
     except ServerError as error:
         raise Failure(f"failed to grant lease ({error})") from None
     lease_id, granted = int(answer["ID"]), int(answer["TTL"])
@@ -64,7 +65,7 @@ def revoke(arguments: Arguments) -> None:
         raise Failure("lease revoke command needs 1 argument", EXIT_BAD_ARGUMENTS)
     lease_id = _lease_id(arguments[0])
     try:
-        settings, answer = _ask("/v3/lease/revoke", {"ID": str(lease_id)})
+        settings, answer = _ask(REVOKE, {"ID": str(lease_id)})
     except ServerError as error:
         raise Failure(f"failed to revoke lease ({error})") from None
     if settings.write_out == "json":
@@ -132,29 +133,20 @@ def keep_alive(arguments: Arguments, once: bool) -> None:
         raise Failure("lease keep-alive command needs lease ID as argument", EXIT_BAD_ARGUMENTS)
     lease_id = _lease_id(arguments[0])
     settings = current()
-    if once:
-        with settings.gateway() as gateway:
-            answer = gateway.call("/v3/lease/keepalive", {"ID": str(lease_id)})["result"]
-        if "TTL" not in answer:
+    with settings.client() as client:
+        renew, begun = partial(client.call, KEEPALIVE, {"ID": str(lease_id)}, safe=True), now()
+        answer = renew()["result"]
+        if once and "TTL" not in answer:
             raise Failure(NOT_FOUND, EXIT_BAD_CONNECTION)
-        _show_alive(settings, answer)
-        return
-    ask, sure_until = settings.persistence(TRY_SECONDS), now()
-    try:
-        while True:
-            begun = now()
-            answer = ask.call("/v3/lease/keepalive", {"ID": str(lease_id)}, until=sure_until)["result"]
-            if "TTL" not in answer:
-                break
-            _show_alive(settings, answer)
-            ttl = int(answer["TTL"])
-            sure_until = begun + ttl
-            time.sleep(ttl / RENEWALS_PER_TTL)
-    except KvorumError:
-        if sure_until <= begun:
-            raise  # it was never renewed
-    finally:
-        ask.close()
+        with suppress(KvorumError):  # who is not reached as long as it is certain to live knows no more of it
+            while "TTL" in answer:
+                _show_alive(settings, answer)
+                if once:
+                    return
+                ttl = int(answer["TTL"])
+                time.sleep(ttl / RENEWALS_PER_TTL)
+                sure_until, begun = begun + ttl, now()
+                answer = renew(timeout=sure_until - begun)["result"]
     output.write(f"lease {lease_id:016x} expired or revoked.\n")
 
 
@@ -162,8 +154,8 @@ def _ask(path: str, message: dict[str, Any]) -> tuple[Settings, dict[str, Any]]:
     """The answer, and how it is to be shown. Raises Failure where there is no such way, and KvorumError."""
     settings = current()
     output.refuse_table(settings)
-    with settings.gateway() as gateway:
-        return settings, gateway.call(path, message)
+    with settings.client() as client:
+        return settings, client.call(path, message)
 
 
 def _show_alive(settings: Settings, answer: dict[str, Any]) -> None:

@@ -9,21 +9,16 @@ to is a machine that stops both and goes on later: for that there is the fencing
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import subprocess
-import sys
 import threading
-from contextlib import suppress
-from pathlib import Path
 
 import click
 
-from kvorum.cli import kv, tied
+from kvorum.cli import kv
+from kvorum.cli.child import Child, check_command, exit_code
 from kvorum.cli.examples import examples
 from kvorum.cli.holding import Ended, Entered, Failed, Holding, InDoubt, Interrupted, Lost, Signalled
 from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, EXIT_INTERRUPTED, Failure, Settings, current
-from kvorum.clock import now
 from kvorum.errors import KvorumError
 from kvorum.messages import b64
 
@@ -44,8 +39,8 @@ def lock(arguments: kv.Arguments, ttl: int) -> None:
     if not arguments:
         raise Failure(_USAGE, EXIT_BAD_ARGUMENTS)
     settings, (name, *command) = current(), arguments
-    if command and shutil.which(command[0]) is None:
-        raise Failure(f"command {command[0]!r} cannot be run: it is not found, or no program")
+    if command:
+        check_command(command)
     try:
         with Holding(settings, kv.to_bytes(name), b"", ttl) as holding:
             entered = holding.acquire()
@@ -57,12 +52,8 @@ def lock(arguments: kv.Arguments, ttl: int) -> None:
 
 def hold(settings: Settings, holding: Holding, entered: Entered) -> int:
     """Show the key and keep it until a signal comes. Raises KvorumError when it is lost."""
-    ask = settings.persistence(settings.command_timeout)
-    try:
-        key = {"key": b64(entered.place.key)}
-        kv.show_get(ask.call("/v3/kv/range", key, until=now() + settings.command_timeout), settings)
-    finally:
-        ask.close()
+    key = {"key": b64(entered.place.key)}
+    kv.show_get(holding.client.call("/v3/kv/range", key, safe=True), settings)
     while True:
         match holding.next_event():
             case Signalled():
@@ -75,7 +66,13 @@ def hold(settings: Settings, holding: Holding, entered: Entered) -> int:
 
 def _run(command: list[str], holding: Holding, entered: Entered) -> int:
     """The command's exit code, 128 and the signal's number if it was ended by one."""
-    running = _Running(command, entered)
+    key = os.fsdecode(entered.place.key)
+    told = {
+        "ETCD_LOCK_KEY": key,
+        "ETCD_LOCK_REV": str(entered.revision),
+        "KVORUM_FENCING_TOKEN": str(entered.place.token),
+    }
+    running = Child(command, told)
     threading.Thread(target=lambda: holding.events.put(Ended(running.wait())), daemon=True).start()
     lost, killed = "", False
     while True:
@@ -95,38 +92,4 @@ def _run(command: list[str], holding: Holding, entered: Entered) -> int:
     if lost:
         name = entered.place.key.decode(errors="replace")
         raise Failure(f"the lock {name} was lost, so the command was ended: {lost}", EXIT_INTERRUPTED)
-    return code if code >= 0 else 128 - code
-
-
-class _Running:
-    """The command. Without a terminal it has a process group of its own, so that what it has started ends
-    with it; in one it shares ours, or it could not read, and what is typed there reaches it by itself."""
-
-    def __init__(self, command: list[str], entered: Entered) -> None:
-        self._has_terminal = os.isatty(0)
-        key = os.fsdecode(entered.place.key)
-        told = {
-            "ETCD_LOCK_KEY": key,
-            "ETCD_LOCK_REV": str(entered.revision),
-            "KVORUM_FENCING_TOKEN": str(entered.place.token),
-        }
-        starter = [sys.executable, "-I", "-S", str(Path(tied.__file__)), str(os.getpid())]
-        self._process = subprocess.Popen(
-            [*starter, *command],
-            env={**os.environ, **told},
-            process_group=None if self._has_terminal else 0,
-        )
-
-    def wait(self) -> int:
-        return self._process.wait()
-
-    def forward(self, number: int) -> None:
-        if not (self._has_terminal and number == signal.SIGINT):
-            self.end(number)
-
-    def end(self, number: int) -> None:
-        with suppress(ProcessLookupError):
-            if self._has_terminal:
-                self._process.send_signal(number)
-            elif self._process.returncode is None:
-                os.killpg(self._process.pid, number)
+    return exit_code(code)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kvorum.tls import Tls
 
 if TYPE_CHECKING:  # they are slow to import, and ``--help`` needs none of them
+    from kvorum.async_client import AsyncClient
     from kvorum.client import Client
     from kvorum.gateway import Gateway
-    from kvorum.persistence import Persistence
 
 EXIT_ERROR, EXIT_BAD_CONNECTION, EXIT_INVALID_INPUT = 1, 2, 3
 EXIT_BAD_FEATURE, EXIT_INTERRUPTED, EXIT_BAD_ARGUMENTS = 4, 5, 128
@@ -66,38 +66,27 @@ class Settings:
             password = click.prompt("Password", hide_input=True, default="", show_default=False, err=True)
         return name, password
 
-    def persistence(self, try_seconds: float) -> Persistence:
-        """Asks all endpoints in turn, each for so long, or as long as a command may take."""
-        from kvorum.gateway import Gateway
-        from kvorum.persistence import Persistence
-
-        patience = min(self.command_timeout, try_seconds)
-
-        def open_gateway(endpoint: str) -> Gateway:
-            dial = min(self.dial_timeout, patience)
-            return Gateway(
-                [endpoint],
-                dial_timeout=dial,
-                command_timeout=patience,
-                tls=self.tls,
-                credentials=self.credentials,
-            )
-
-        return Persistence(self.endpoints, open_gateway)
-
     def client(self) -> Client:
         """Of all endpoints, with what the flags say."""
         from kvorum.client import Client
 
+        return Client(self.endpoints, **self._of_a_client())
+
+    def async_client(self) -> AsyncClient:
+        """The same for a command that does several things at once."""
+        from kvorum.async_client import AsyncClient
+
+        return AsyncClient(self.endpoints, **self._of_a_client())
+
+    def _of_a_client(self) -> dict[str, Any]:
         name, password = self.credentials or ("", "")
-        return Client(
-            self.endpoints,
-            timeout=self.command_timeout,
-            dial_timeout=self.dial_timeout,
-            tls=self.tls,
-            user=name,
-            password=password,
-        )
+        return {
+            "timeout": self.command_timeout,
+            "dial_timeout": self.dial_timeout,
+            "tls": self.tls,
+            "user": name,
+            "password": password,
+        }
 
     def with_endpoints(self, endpoints: tuple[str, ...]) -> Settings:
         return replace(self, endpoints=endpoints)
@@ -108,6 +97,11 @@ def current() -> Settings:
     settings = click.get_current_context().find_object(Settings)
     assert settings is not None
     return settings
+
+
+def duration(ctx: click.Context, param: click.Parameter, value: str) -> float:
+    """The seconds of an option that is a duration: its callback."""
+    return seconds(param.opts[0], value)
 
 
 def seconds(flag: str, value: str) -> float:

@@ -1,10 +1,11 @@
-"""Run as a program: becomes the command that ``kvorum lock`` runs, tied to the life of ``kvorum lock``.
+"""Run as a program: becomes the command that ``kvorum lock`` or ``kvorum service register`` runs, tied to
+their life.
 
     python tied.py PID COMMAND…
 
 If the process PID, which has started this one, is killed and cannot see to it, the kernel kills the command:
-the lock's lease ends by itself then, and nobody may go on as if he held it. What the command has started
-itself is not reached by that, and on other systems than Linux neither is the command.
+the lock's or the service's lease ends by itself then, and nobody may go on as if he held it. What the command
+has started itself is not reached by that, and on other systems than Linux neither is the command.
 """
 
 import os

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from tests.common.servers import ROOT, Server, etcd_binary
 
 KVORUM = [sys.executable, "-m", "kvorum"]
+TOOL_SECONDS = 20.0
 
 
 def command(tool: str, server: Server) -> list[str]:
@@ -56,3 +57,45 @@ def watching(arguments: list[str]) -> Iterator[Callable[[], str]]:
         killer.cancel()
         process.kill()
         process.communicate()
+
+
+class Tool:
+    """One ``kvorum`` that runs. What it prints is read line by line."""
+
+    def __init__(self, server: Server, *words: str, stdin: int = subprocess.DEVNULL) -> None:
+        self.process = subprocess.Popen(
+            [*command("kvorum", server), *words],
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=ROOT,
+            text=True,
+        )
+        # Who reads a line that never comes would read for ever.
+        self._killer = threading.Timer(2 * TOOL_SECONDS, self.process.kill)
+        self._killer.start()
+
+    def close(self) -> None:
+        self._killer.cancel()
+        self.process.kill()
+        self.process.communicate()
+
+    def line(self) -> str:
+        return self.process.stdout.readline().rstrip("\n")
+
+    def end(self) -> tuple[int, str]:
+        """The exit code, and what it said on stderr."""
+        _, error = self.process.communicate(timeout=TOOL_SECONDS)
+        return self.process.returncode, error
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+
+@contextlib.contextmanager
+def tool(server: Server, *words: str) -> Iterator[Tool]:
+    started = Tool(server, *words)
+    try:
+        yield started
+    finally:
+        started.close()

@@ -49,7 +49,7 @@ class Blocking:
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self._wrapped, name)
         if not callable(attribute):
-            return attribute
+            return self._wrap(attribute)
 
         def method(*args: Any, **kwargs: Any) -> Any:
             return self._wrap(self._loop.call(attribute, *args, **kwargs))
@@ -73,7 +73,8 @@ class Blocking:
 
     def _wrap(self, value: Any) -> Any:
         module = type(value).__module__
-        if hasattr(value, "__aiter__") or hasattr(value, "__aenter__") or "async" in module:
+        is_async = "async" in module or type(value).__name__.startswith("Async")
+        if is_async or hasattr(value, "__aiter__") or hasattr(value, "__aenter__"):
             return Blocking(self._loop, value)
         return value
 

@@ -6,7 +6,6 @@ import contextlib
 import json
 import signal
 import subprocess
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.common.commands import KVORUM, command, run
+from tests.common.commands import KVORUM, Tool, command, run, tool
 from tests.common.servers import ROOT, Server, free_port, running, start_etcd
 
 SECONDS = 20.0
@@ -35,48 +34,6 @@ def server(request: pytest.FixtureRequest) -> Server:
 @pytest.fixture
 def name() -> str:
     return f"lock-{uuid.uuid4()}"
-
-
-class Tool:
-    """One ``kvorum`` that runs. What it prints is read line by line."""
-
-    def __init__(self, server: Server, *words: str, stdin: int = subprocess.DEVNULL) -> None:
-        self.process = subprocess.Popen(
-            [*command("kvorum", server), *words],
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=ROOT,
-            text=True,
-        )
-        # Who reads a line that never comes would read for ever.
-        self._killer = threading.Timer(2 * SECONDS, self.process.kill)
-        self._killer.start()
-
-    def close(self) -> None:
-        self._killer.cancel()
-        self.process.kill()
-        self.process.communicate()
-
-    def line(self) -> str:
-        return self.process.stdout.readline().rstrip("\n")
-
-    def end(self) -> tuple[int, str]:
-        """The exit code, and what it said on stderr."""
-        _, error = self.process.communicate(timeout=SECONDS)
-        return self.process.returncode, error
-
-    def signal(self, number: int) -> None:
-        self.process.send_signal(number)
-
-
-@contextlib.contextmanager
-def tool(server: Server, *words: str) -> Iterator[Tool]:
-    started = Tool(server, *words)
-    try:
-        yield started
-    finally:
-        started.close()
 
 
 def wait_until(condition: Callable[[], object], seconds: float = SECONDS) -> None:
