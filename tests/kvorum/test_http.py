@@ -105,7 +105,7 @@ def test_a_refusal_that_comes_before_all_was_sent_is_heard(make_client: MakeClie
         assert server.ended.acquire(timeout=SECONDS)  # else asyncio goes on sending, and is ended in that
 
 
-@pytest.mark.parametrize("options", [{"timeout": 0.4}, {"timeout": 5, "dial_timeout": 0.2}])
+@pytest.mark.parametrize("options", [{"timeout": 0.4}, {"timeout": 1, "dial_timeout": 0.2}])
 def test_a_machine_that_does_not_answer_has_done_nothing(make_client: MakeClient, options: Any) -> None:
     with (
         nobody_accepts() as url,
