@@ -61,7 +61,7 @@ class AsyncClient:
         user: str = "",
         password: str = "",
     ) -> None:
-        rng = random.Random()
+        rng = random.SystemRandom()  # a forked process must not choose the same ids
         self.core = Core(
             Endpoints(endpoints, rng), clock=now, rng=rng, timeout=timeout, user=user, password=password
         )
