@@ -61,6 +61,8 @@ def env(prefix: str, name_prefix: str, rev: int) -> None:
     under = directory(prefix)
     with settings.client() as client:
         found = reading.under(client, under, revision=rev).values()
+    if not found:
+        click.echo(f"Warning: there is no key under {shown(under) or 'any prefix'}", err=True)
     values = environment_of({key.removeprefix(under): value for key, value in found.items()}, name_prefix)
     if command:
         _become(command, values)

@@ -112,7 +112,7 @@ def _events(
     with client.watch(watched, end, start_revision=start) as watch:
         for revision, events in watch.batches():
             report(revision - start + 1, until - start + 1)
-            yield from (event for event in events if event.key == key and revision <= until)
+            yield from (event for event in events if event.key == key)
             if revision >= until:
                 return
 

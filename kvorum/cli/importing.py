@@ -64,8 +64,15 @@ def import_(
             if dry_run or diff:
                 _preview(settings, name, changes, diff)
             else:
-                revision = commit(client, changes) if changes else None
+                revision = _committed(client, name, changes)
                 _report(settings, name, changes, revision)
+
+
+def _committed(client: Client, name: str, changes: Changes) -> int | None:
+    try:
+        return commit(client, changes) if changes else None
+    except Failure as failure:
+        raise Failure(f"{name}: {failure.message}", failure.exit_code) from None
 
 
 def _content(client: Client, name: str, format_: str, data: bytes, under: bytes) -> dict[bytes, bytes]:

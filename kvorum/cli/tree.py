@@ -12,7 +12,7 @@ from kvorum.cli.data import reading, records, terminal
 from kvorum.cli.data.keys import counted, directory, names, shown
 from kvorum.cli.data.unified import entry
 from kvorum.cli.examples import examples
-from kvorum.cli.settings import current
+from kvorum.cli.settings import Failure, Settings, current
 from kvorum.types import KeyValue
 
 _COLUMNS = ("key", "revision", "version")
@@ -44,34 +44,41 @@ def tree(prefix: str, depth: int, values: bool, rev: int) -> None:
     under = directory(prefix)
     with settings.client() as client, terminal.progress("reading") as report:
         found = reading.under(client, under, revision=rev, keys_only=not values, report=report)
-    root = grown(found.kvs, under)
+    try:
+        _show(settings, found.kvs, under, depth or None, values)
+    except RecursionError:
+        raise Failure("some keys lie too deep to be drawn: give a --level") from None
+
+
+def _show(
+    settings: Settings, kvs: Mapping[bytes, KeyValue], under: bytes, depth: int | None, values: bool
+) -> None:
+    root, directories = grown(kvs, under)
 
     def simple() -> str:
         top = terminal.styled(shown(under) or ".", fg="blue", bold=True)
-        directories = sum(_directories(root))
-        lines = [
-            top,
-            *_drawn(root, "", depth or None, values),
-            "",
-            f"{counted(directories, 'directory', 'directories')}, {counted(len(found.kvs))}",
-        ]
+        summary = f"{counted(directories, 'directory', 'directories')}, {counted(len(kvs))}"
+        lines = [top, *_drawn(root, "", depth, values), "", summary]
         return "".join(line + "\n" for line in lines)
 
     if settings.write_out == "json":
-        records.write_document(_document(root, depth or None, values))
+        records.write_document(_document(root, depth, values))
         return
-    rows = [_row(kv, values) for kv in found.kvs.values()]
+    rows = [_row(kv, values) for kv in kvs.values()]
     records.show(settings, rows, (*_COLUMNS, "value") if values else _COLUMNS, simple)
 
 
-def grown(kvs: Mapping[bytes, KeyValue], under: bytes) -> Branch:
-    root = Branch("")
+def grown(kvs: Mapping[bytes, KeyValue], under: bytes) -> tuple[Branch, int]:
+    """The root, and how many names have something below them."""
+    root, directories = Branch(""), set()
     for key, kv in kvs.items():
         branch = root
         for name in names(key.removeprefix(under).decode("utf-8", "surrogateescape")):
+            if branch is not root:
+                directories.add(id(branch))
             branch = branch.below.setdefault(name, Branch(name))
         branch.kv = kv
-    return root
+    return root, len(directories)
 
 
 def _row(kv: KeyValue, values: bool) -> dict[str, Any]:
@@ -113,9 +120,3 @@ def _label(branch: Branch, values: bool) -> list[str]:
         return [name]
     first, *more = entry(b"", branch.kv.value)
     return [name + terminal.styled(first, dim=True), *more]
-
-
-def _directories(branch: Branch) -> Iterator[int]:
-    for child in branch.below.values():
-        yield bool(child.below)
-        yield from _directories(child)

@@ -8,7 +8,7 @@ from kvorum.cli.data import reading
 from kvorum.cli.data.changes import MAX_OPERATIONS, Changes
 from kvorum.cli.data.keys import shown
 from kvorum.cli.settings import Failure
-from kvorum.errors import ServerError
+from kvorum.errors import KvorumError, ServerError
 
 if TYPE_CHECKING:
     from kvorum.client import Client
@@ -22,16 +22,35 @@ class Conflict(Failure):
 
 def commit(client: Client, changes: Changes) -> int:
     """The revision of the changes. Raises Conflict, and Failure where one transaction cannot hold them."""
+    compares, operations = changes.compares(), changes.operations()
     try:
-        outcome = client.transact(changes.compares(), changes.operations())
-    except ServerError as error:
+        outcome = client.transact(compares, operations)
+    except KvorumError as error:
+        if error.maybe_done:
+            return _commit_again(client, changes, error)
         raise _refused(error, changes) from None
     if not outcome.succeeded:
         raise Conflict(_who_was_faster(client, changes))
     return outcome.revision
 
 
-def _refused(error: ServerError, changes: Changes) -> Exception:
+def _commit_again(client: Client, changes: Changes, error: KvorumError) -> int:
+    """After an answer was lost. Once more does no harm: where the changes were carried out, the compares hold
+    no more. Raises the error where it stays unknown whether they were."""
+    outcome = client.transact(changes.compares(), changes.operations(), idempotent=True)
+    if outcome.succeeded:
+        return outcome.revision
+    now = reading.of(client, {*changes.put, *changes.remove}).kvs
+    revisions = {kv.mod_revision for kv in now.values()}
+    is_done = {key: kv.value for key, kv in now.items()} == dict(changes.put) and len(revisions) == 1
+    if is_done and (revision := revisions.pop()) > changes.before.revision:
+        return revision
+    raise error
+
+
+def _refused(error: KvorumError, changes: Changes) -> Exception:
+    if not isinstance(error, ServerError):
+        return error
     if "too many operations" in error.message:
         size = max(len(changes.compares()), len(changes.operations()))
         return Failure(

@@ -37,9 +37,14 @@ def read(data: bytes, format_: str, existing: Collection[str] = ()) -> dict[str,
     """Keys and values. ``existing`` are the keys that a variable of an .env file may stand for. Raises
     BadContent."""
     try:
-        text = data.decode("utf-8-sig")
+        return _read(data.decode("utf-8-sig"), format_, existing)
     except UnicodeDecodeError as error:
         raise BadContent(f"byte {error.start} is no UTF-8") from None
+    except RecursionError:
+        raise BadContent("mappings or lists are nested too deep, or contain themselves") from None
+
+
+def _read(text: str, format_: str, existing: Collection[str]) -> dict[str, bytes]:
     match format_:
         case "env":
             return _decoded(_as_keys(dotenv.read(text), existing))
@@ -60,26 +65,31 @@ def read(data: bytes, format_: str, existing: Collection[str] = ()) -> dict[str,
 def write(values: Mapping[bytes, bytes], format_: str, *, typed: bool = False) -> bytes:
     """A file of these keys, in their order. Raises BadContent where a key cannot stand in such a file."""
     named = {_name(key): value for key, value in values.items()}
+    try:
+        return _written(named, format_, typed).encode()
+    except RecursionError:
+        raise BadContent("a key has too many slashes to be nested") from None
+
+
+def _written(named: Mapping[str, bytes], format_: str, typed: bool) -> str:
     match format_:
         case "env":
             variable = variables(named)
-            text = dotenv.write({name: _text(named[key]) for name, key in variable.items()})
+            return dotenv.write({name: _text(named[key]) for name, key in variable.items()})
         case "properties":
-            text = properties.write({key: _text(value) for key, value in named.items()})
+            return properties.write({key: _text(value) for key, value in named.items()})
         case "json":
             nested = without_bytes(nesting.nest(named, typed=typed))
-            text = json.dumps(nested, indent=2, ensure_ascii=False) + "\n"
+            return json.dumps(nested, indent=2, ensure_ascii=False) + "\n"
         case "toml":
             import tomli_w
 
-            text = tomli_w.dumps(without_bytes(nesting.nest(named, typed=typed)))
+            return tomli_w.dumps(without_bytes(nesting.nest(named, typed=typed)))
         case "yaml":
             from kvorum.cli.data import yaml_format
 
-            text = yaml_format.write(nesting.nest(named, typed=typed))
-        case _:
-            raise AssertionError(format_)
-    return text.encode()
+            return yaml_format.write(nesting.nest(named, typed=typed))
+    raise AssertionError(format_)
 
 
 def _name(key: bytes) -> str:
@@ -121,17 +131,17 @@ def _read_json(text: str) -> Any:
         )
     except json.JSONDecodeError as error:
         raise BadContent(f"line {error.lineno}: {error.msg}") from None
-    except RecursionError:
-        raise BadContent("values are nested too deep") from None
+    except BadContent:
+        raise
+    except ValueError as error:  # an integer of thousands of digits
+        raise BadContent(str(error)) from None
 
 
 def _read_toml(text: str) -> Any:
     try:
         return tomllib.loads(text, parse_float=lambda text: Written.of(text, float(text)))
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # also an integer of thousands of digits
         raise BadContent(str(error)) from None
-    except RecursionError:
-        raise BadContent("values are nested too deep") from None
 
 
 def _as_keys(named: Mapping[str, str], existing: Collection[str]) -> dict[str, str]:

@@ -14,7 +14,8 @@ from kvorum.types import KeyValue
 if TYPE_CHECKING:
     from kvorum.client import Client
 
-_PAGE = 500
+_FIRST_PAGE = 100
+_PAGE_MIN, _PAGE_MAX = 10, 1_000
 _FIRST_NAME = re.compile(rb"/*[^/]*/?")
 
 
@@ -43,14 +44,18 @@ def _entry_path(key: bytes, prefix: bytes) -> bytes:
 def level(client: Client, prefix: bytes, revision: int = 0) -> list[Entry]:
     """All entries, with keys only. A directory costs a page at most, however much it holds."""
     found: list[Entry] = []
+    limit = _FIRST_PAGE
     start, end = prefix or b"\0", prefix_end(prefix)
     while True:
-        page = client.range(start, end, limit=_PAGE, revision=revision, keys_only=True)
+        page = client.range(start, end, limit=limit, revision=revision, keys_only=True)
         revision = revision or page.revision
-        for entry in entries(page.kvs, prefix):
+        here = list(entries(page.kvs, prefix))
+        for entry in here:
             if not found or found[-1].path != entry.path:
                 found.append(entry)
         if not page.more:
             return found
         last = found[-1]
         start = prefix_end(last.path) if last.is_directory else last.path + b"\0"
+        # Of directories a few keys each tell enough; where there are only keys, all are needed.
+        limit = max(_PAGE_MIN, min(_PAGE_MAX, _PAGE_MIN * len(here)))

@@ -92,7 +92,7 @@ def _encoded(key: str, value: Any) -> bytes:
             except (binascii.Error, ValueError):
                 raise BadContent(f"the value of {key} is no base64, as {BINARY} says it is") from None
         case list():
-            text = json.dumps(_plain(key, value), separators=(",", ":"), ensure_ascii=False)
+            text = _json(key, value)
         case bool():
             text = "true" if value else "false"
         case None:
@@ -107,6 +107,13 @@ def _encoded(key: str, value: Any) -> bytes:
         return text.encode()
     except UnicodeEncodeError:
         raise BadContent(f"the value of {key} is no Unicode text: half of a surrogate pair") from None
+
+
+def _json(key: str, value: list[Any]) -> str:
+    try:
+        return json.dumps(_plain(key, value), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        raise BadContent(f"the list of {key} has a number in it that JSON does not know") from None
 
 
 def _plain(key: str, value: Any) -> Any:
@@ -183,7 +190,7 @@ def _looks_like(text: str) -> Any:
     if text.startswith("[") and text.endswith("]"):
         try:
             found = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return text
         if json.dumps(found, separators=(",", ":"), ensure_ascii=False) == text and _no_nulls(found):
             return found

@@ -92,8 +92,6 @@ def read(text: str) -> Any:
         raise BadContent(f"{where}{error.problem or error}") from None
     except yaml.YAMLError as error:
         raise BadContent(" ".join(str(error).split())) from None
-    except RecursionError:
-        raise BadContent("mappings are nested too deep, or contain themselves") from None
 
 
 def write(content: Any) -> str:

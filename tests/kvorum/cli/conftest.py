@@ -122,8 +122,11 @@ class CommandLine:
         return Ran(code, seen.decode().replace("\r\n", "\n"), "")
 
     @contextlib.contextmanager
-    def meddled(self, meddle: Callable[[], object]) -> Iterator[CommandLine]:
-        """The same, by way of a gateway that meddles just before it passes on the first transaction."""
+    def meddled(
+        self, meddle: Callable[[], object] = lambda: None, *, lose: str = ""
+    ) -> Iterator[CommandLine]:
+        """The same, by way of a gateway that meddles just before it passes on the first transaction. It may
+        ``lose`` that "request", or its "answer", and hang up."""
         pending = [meddle]
         target = f"http://127.0.0.1:{self.port}"
 
@@ -132,10 +135,15 @@ class CommandLine:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                if self.path == "/v3/kv/txn" and pending:
+                is_first = self.path == "/v3/kv/txn" and bool(pending)
+                if is_first:
                     pending.pop()()
-                with urllib.request.urlopen(f"{target}{self.path}", body) as answer:
-                    answered = answer.read()
+                if not (is_first and lose == "request"):
+                    with urllib.request.urlopen(f"{target}{self.path}", body) as answer:
+                        answered = answer.read()
+                if is_first and lose:
+                    self.close_connection = True
+                    return
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(answered)))
                 self.end_headers()

@@ -45,6 +45,12 @@ def test_no_such_command(kvorum: CommandLine) -> None:
     )  # fmt: skip
 
 
+def test_a_prefix_without_keys(kvorum: CommandLine) -> None:
+    """It may be meant, or a slip: the command runs, and it is said."""
+    ran = kvorum.process("env", "/env3x", "--", "echo", "runs")
+    assert ran == (0, "runs\n", "Warning: there is no key under /env3x/\n")
+
+
 def test_lines_for_a_shell(kvorum: CommandLine) -> None:
     """Whatever is in a value, a shell reads it back, bytes too."""
     values = {"db/host": b'it\'s $HOME `x` "q"', "two": b"a\nb\n", "bytes": b"\xff\xfe", "empty": b""}

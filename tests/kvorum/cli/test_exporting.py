@@ -63,9 +63,9 @@ def test_a_file_is_replaced_whole_or_not_at_all(kvorum: CommandLine) -> None:
     kvorum.ok("put", "/e4/a-b", "1")
     file = kvorum.folder / "x.env"
     file.write_text("OLD=1\n")
-    file.chmod(0o600)
+    file.chmod(0o640)
     kvorum.ok("export", "x.env", "--prefix", "/e4")
-    assert (file.read_text(), file.stat().st_mode & 0o777) == ("A_B=1\n", 0o600)
+    assert (file.read_text(), file.stat().st_mode & 0o777) == ("A_B=1\n", 0o640)
     kvorum.ok("put", "/e4/a/b", "1")
     assert kvorum.fails("export", "x.env", "--prefix", "/e4") == (
         "this cannot be written as env: the keys a-b and a/b would both be A_B"

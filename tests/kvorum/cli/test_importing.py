@@ -125,7 +125,7 @@ def test_more_than_one_transaction_holds_is_refused(tmp_path: Path) -> None:
         kvorum = CommandLine(server.port, tmp_path)
         five = json.dumps(dict.fromkeys("abcde", "x"))
         assert kvorum.fails("import", "-", "--format", "json", given=five) == (
-            "5 changes are one transaction of 5 operations, more than the server takes (--max-txn-ops, 128"
+            "-: 5 changes are one transaction of 5 operations, more than the server takes (--max-txn-ops, 128"
             " unless set): nothing was written; change less at once, or raise that limit"
         )
         assert kvorum.values("") == {}
@@ -138,7 +138,7 @@ def test_a_file_too_large_for_a_request_is_refused(kvorum: CommandLine) -> None:
     large = json.dumps({"a": "x" * 1_000_000, "b": "y" * 1_000_000})
     said = kvorum.fails("import", "-", "--format", "json", "--prefix", "/i9", given=large)
     assert said.startswith(
-        "2 changes of 2000010 bytes are more than the server takes in one transaction (--max-r"
+        "-: 2 changes of 2000010 bytes are more than the server takes in one transaction (--max-r"
     )
     assert kvorum.values("/i9") == {}
 
@@ -154,6 +154,29 @@ def test_large_files_change_little(kvorum: CommandLine) -> None:
     assert said.startswith("-: 0 added, 1 changed, 0 removed, 299 unchanged (revision ")
 
 
+@pytest.mark.parametrize("lost", ["request", "answer"])
+def test_a_lost_answer_is_made_good(lost: str, kvorum: CommandLine) -> None:
+    """Where the connection breaks during the transaction, it is found out whether it was carried out; and it
+    is, once."""
+    prefix = f"/i12/{lost}"
+    kvorum.ok("import", "-", "--format=yaml", f"--prefix={prefix}", given="a: 1\nb: 1\n")
+    with kvorum.meddled(lose=lost) as meddled:
+        words = ("import", "-", "--format=yaml", f"--prefix={prefix}", "--prune")
+        said = meddled.ok(*words, given="a: 2\nc: 2\n")
+    rows = json.loads(kvorum.ok("ls", "-l", prefix, "-w", "json"))
+    assert [(row["name"], row["version"]) for row in rows] == [("a", 2), ("c", 1)]
+    assert said == f"-: 1 added, 1 changed, 1 removed, 0 unchanged (revision {rows[0]['revision']})\n"
+
+
+def test_what_stays_unknown_is_said(kvorum: CommandLine) -> None:
+    """The answer is lost, and then somebody else writes: nobody can tell whether ours was there between."""
+    kvorum.ok("put", "/i13/a", "1")
+    with kvorum.meddled(lambda: kvorum.ok("put", "/i13/a", "theirs"), lose="answer") as meddled:
+        said = meddled.fails("import", "-", "--format=yaml", "--prefix=/i13", given="a: 2\n", code=2)
+    assert "unknown" in said
+    assert kvorum.values("/i13") == {"/i13/a": "theirs"}
+
+
 def test_who_is_too_late_writes_nothing(kvorum: CommandLine) -> None:
     """A change between the reading and the writing is named, and nothing is overwritten."""
     kvorum.ok("import", "-", "--format", "yaml", "--prefix", "/i11", given=CONFIG)
@@ -161,6 +184,6 @@ def test_who_is_too_late_writes_nothing(kvorum: CommandLine) -> None:
     theirs = {"/i11/db/host": "theirs", "/i11/db/port": "5432", "/i11/debug": "no"}
     with kvorum.meddled(lambda: kvorum.ok("put", "/i11/db/host", "theirs")) as meddled:
         said = meddled.fails("import", "new.yaml", "--prefix", "/i11")
-    assert said.startswith("/i11/db/host changed since it was read (revision ")
+    assert said.startswith("new.yaml: /i11/db/host changed since it was read (revision ")
     assert said.endswith("): nothing was written")
     assert kvorum.values("/i11") == theirs

@@ -82,7 +82,7 @@ def test_formats(keys: str, kvorum: CommandLine) -> None:
 
 def test_what_lies_deeper_is_not_read(kvorum: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A directory costs no more than a page, however many keys are in it."""
-    monkeypatch.setattr(listing, "_PAGE", 10)
+    monkeypatch.setattr(listing, "_FIRST_PAGE", 10)
     with Client(f"127.0.0.1:{kvorum.port}") as client:
         for start in range(0, 300, 100):
             client.transact([], [Put(f"/l2/big/{start + n}", "") for n in range(100)])
@@ -123,6 +123,13 @@ def test_a_tree(keys: str, kvorum: CommandLine) -> None:
         "├── host",
         "└── replica/",
     ]
+
+
+def test_a_tree_too_deep_to_be_drawn(kvorum: CommandLine) -> None:
+    """A key of thousands of slashes is no failure of ours, and can be seen from above."""
+    kvorum.ok("put", "/l3/" + "a/" * 3_000 + "end", "1")
+    assert kvorum.fails("tree", "/l3") == "some keys lie too deep to be drawn: give a --level"
+    assert kvorum.ok("tree", "/l3", "-L", "1") == "/l3/\n└── a/\n\n3000 directories, 1 key\n"
 
 
 def test_a_tree_as_a_document(keys: str, kvorum: CommandLine) -> None:

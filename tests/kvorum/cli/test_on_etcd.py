@@ -46,9 +46,9 @@ def test_conflicts_and_limits(etcd: CommandLine) -> None:
             said = meddled.fails(
                 "import", "-", "--format=json", "--prefix=/a", "--prune", given='{"x": "mine"}'
             )
-        assert said.startswith(f"{change[1]} changed since it was read (revision ")
+        assert said.startswith(f"-: {change[1]} changed since it was read (revision ")
     many = json.dumps({f"k{n}": "x" for n in range(129)})
     assert etcd.fails("import", "-", "--format=json", "--prefix=/b", given=many).startswith(
-        "129 changes are one transaction of 129 operations, more than the server takes (--max-txn-ops,"
+        "-: 129 changes are one transaction of 129 operations, more than the server takes (--max-txn-ops,"
     )
     assert etcd.values("/b") == {}

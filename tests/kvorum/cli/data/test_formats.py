@@ -117,7 +117,12 @@ def test_bytes_that_are_no_text(format_: str, text: str) -> None:
         ("json", '{"a": {"$base64": "?"}}', "the value of a is no base64"),
         ("json", '{"a": "\\ud800"}', "half of a surrogate pair"),
         ("json", "[" * 100_000, "nested too deep"),
+        ("json", '{"a": [1e999]}', "the list of a has a number in it that JSON does not know"),
+        ("json", '{"a": ' + "1" * 5_000 + "}", "Exceeds the limit (4300 digits)"),
+        ("yaml", "[" * 1_000, "nested too deep"),
+        ("toml", "a = " + "1" * 5_000, "Exceeds the limit (4300 digits)"),
         ("toml", "a = 1\na = 2\n", "Cannot overwrite a value"),
+        ("toml", "a = [inf]\n", "the list of a has a number in it that JSON does not know"),
         ("env", "A=1\nA=2\n", "line 2: A is given twice"),
         ("env", "A=1\nB='x\n", "line 2: a quote is not closed"),
         ("env", "A='x'y\n", "line 1: something follows the closing quote"),
@@ -138,6 +143,17 @@ def test_keys_that_no_file_can_hold() -> None:
     """A key that is no text is named."""
     with pytest.raises(BadContent, match=r'the key "\\xff" is no UTF-8'):
         formats.write({b"\xff": b""}, "json")
+
+
+def test_a_key_too_deep_to_be_nested() -> None:
+    """It is said, rather than that Python's stack is full; flat formats hold it."""
+    deep = {b"/".join([b"a"] * 5_000): b""}
+    for format_ in ("yaml", "json", "toml"):
+        with pytest.raises(BadContent, match="too many slashes"):
+            formats.write(deep, format_)
+    assert formats.read(formats.write(deep, "properties"), "properties") == {
+        key.decode(): value for key, value in deep.items()
+    }
 
 
 def test_two_keys_of_one_variable() -> None:
