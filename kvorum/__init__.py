@@ -33,10 +33,12 @@ if TYPE_CHECKING:
     from kvorum.mirror import Change as Change
     from kvorum.recipes.asynchronous import AsyncBarrier as AsyncBarrier
     from kvorum.recipes.asynchronous import AsyncCounter as AsyncCounter
+    from kvorum.recipes.asynchronous import AsyncDoubleBarrier as AsyncDoubleBarrier
     from kvorum.recipes.asynchronous import AsyncElection as AsyncElection
     from kvorum.recipes.asynchronous import AsyncLock as AsyncLock
     from kvorum.recipes.blocking import Barrier as Barrier
     from kvorum.recipes.blocking import Counter as Counter
+    from kvorum.recipes.blocking import DoubleBarrier as DoubleBarrier
     from kvorum.recipes.blocking import Election as Election
     from kvorum.recipes.blocking import Lock as Lock
     from kvorum.records import InvalidConfig as InvalidConfig
@@ -67,7 +69,7 @@ _ERRORS = (
     *("Compacted", "ConnectionFailed", "FutureRevision", "KvorumError", "LeaseExists", "LeaseLost"),
     *("LeaseNotFound", "PermissionDenied", "ServerError", "Unavailable"),
 )
-_ASYNC_RECIPES = ("AsyncBarrier", "AsyncCounter", "AsyncElection", "AsyncLock")
+_ASYNC_RECIPES = ("AsyncBarrier", "AsyncCounter", "AsyncDoubleBarrier", "AsyncElection", "AsyncLock")
 _TXN = (
     *("Compare", "Delete", "Get", "Operation", "Put", "create_revision", "exists", "lease_of", "missing"),
     *("mod_revision", "value", "version"),
@@ -86,7 +88,7 @@ _HOMES = {
     "NoInstance": "kvorum.services.choice",
     "Tls": "kvorum.tls",
     **dict.fromkeys(_ERRORS, "kvorum.errors"),
-    **dict.fromkeys(("Barrier", "Counter", "Election", "Lock"), "kvorum.recipes.blocking"),
+    **dict.fromkeys(("Barrier", "Counter", "DoubleBarrier", "Election", "Lock"), "kvorum.recipes.blocking"),
     **dict.fromkeys(_ASYNC_RECIPES, "kvorum.recipes.asynchronous"),
     **dict.fromkeys(_TXN, "kvorum.txn"),
     **dict.fromkeys(_TYPES, "kvorum.types"),

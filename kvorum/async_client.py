@@ -37,7 +37,13 @@ if TYPE_CHECKING:
     from kvorum.config import AsyncConfig
     from kvorum.http_async import AsyncHttp
     from kvorum.mirror import Change
-    from kvorum.recipes.asynchronous import AsyncBarrier, AsyncCounter, AsyncElection, AsyncLock
+    from kvorum.recipes.asynchronous import (
+        AsyncBarrier,
+        AsyncCounter,
+        AsyncDoubleBarrier,
+        AsyncElection,
+        AsyncLock,
+    )
     from kvorum.records import InvalidConfig
     from kvorum.services.asynchronous import AsyncServices
 
@@ -55,7 +61,7 @@ class AsyncClient:
         user: str = "",
         password: str = "",
     ) -> None:
-        rng = random.Random()
+        rng = random.SystemRandom()  # a forked process must not choose the same ids
         self.core = Core(
             Endpoints(endpoints, rng), clock=now, rng=rng, timeout=timeout, user=user, password=password
         )
@@ -272,6 +278,13 @@ class AsyncClient:
         from kvorum.recipes.asynchronous import AsyncBarrier
 
         return AsyncBarrier(self, name)
+
+    def double_barrier(
+        self, name: Key, parties: int, ttl: int = 10, *, on_lost: Callable[[str], None] | None = None
+    ) -> AsyncDoubleBarrier:
+        from kvorum.recipes.asynchronous import AsyncDoubleBarrier
+
+        return AsyncDoubleBarrier(self, name, parties, ttl, on_lost)
 
     def counter(self, key: Key) -> AsyncCounter:
         from kvorum.recipes.asynchronous import AsyncCounter

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from kvorum.cache import Cache
     from kvorum.config import Config
     from kvorum.mirror import Change
-    from kvorum.recipes.blocking import Barrier, Counter, Election, Lock
+    from kvorum.recipes.blocking import Barrier, Counter, DoubleBarrier, Election, Lock
     from kvorum.records import InvalidConfig
     from kvorum.services.blocking import Services
 
@@ -61,7 +61,7 @@ class Client:
         user: str = "",
         password: str = "",
     ) -> None:
-        rng = random.Random()
+        rng = random.SystemRandom()  # a forked process must not choose the same ids
         self.core = Core(
             Endpoints(endpoints, rng), clock=now, rng=rng, timeout=timeout, user=user, password=password
         )
@@ -276,6 +276,15 @@ class Client:
         from kvorum.recipes.blocking import Barrier
 
         return Barrier(self, name)
+
+    def double_barrier(
+        self, name: Key, parties: int, ttl: int = 10, *, on_lost: Callable[[str], None] | None = None
+    ) -> DoubleBarrier:
+        """Nobody enters before so many have come, nor leaves before all of them want to; 128 at most. A
+        party that is no more is waited for ``ttl`` seconds. ``on_lost`` as for a lock."""
+        from kvorum.recipes.blocking import DoubleBarrier
+
+        return DoubleBarrier(self, name, parties, ttl, on_lost)
 
     def counter(self, key: Key) -> Counter:
         """A number that many change. Its key's value is the number in decimal; 0 if there is no key."""

@@ -28,7 +28,7 @@ class KvorumError(Exception):
 
 
 class ConnectionFailed(KvorumError):
-    def __init__(self, message: str, *, maybe_done: bool) -> None:
+    def __init__(self, message: str, *, maybe_done: bool = True) -> None:  # pickle gives the message only
         super().__init__(message)
         self.maybe_done = maybe_done
 
@@ -84,8 +84,30 @@ _BY_TEXT: tuple[tuple[str, type[ServerError]], ...] = (
     ("permission denied", PermissionDenied),
     ("too many requests", Unavailable),
 )
-_CANCELED, _DEADLINE_EXCEEDED, _EXHAUSTED, _INTERNAL, _UNAVAILABLE = 1, 4, 8, 13, 14
-_NO_SPACE = "database space exceeded"
+_CODES = {
+    name: code
+    for code, name in enumerate(
+        (
+            *(
+                "OK",
+                "Canceled",
+                "Unknown",
+                "InvalidArgument",
+                "DeadlineExceeded",
+                "NotFound",
+                "AlreadyExists",
+            ),
+            *("PermissionDenied", "ResourceExhausted", "FailedPrecondition", "Aborted", "OutOfRange"),
+            *("Unimplemented", "Internal", "Unavailable", "DataLoss", "Unauthenticated"),
+        )
+    )
+}
+UNKNOWN, UNAVAILABLE = _CODES["Unknown"], _CODES["Unavailable"]
+_TELL_NOTHING = {
+    UNKNOWN,
+    UNAVAILABLE,
+    *(_CODES[name] for name in ("Canceled", "DeadlineExceeded", "Internal")),
+}
 # Said before the request is passed on to anybody.
 _NOT_DONE = (
     "no leader",
@@ -93,20 +115,24 @@ _NOT_DONE = (
     "not capable",
     "unhealthy cluster",
     "rpc not supported for learner",
+    "proposal dropped",
 )
-_WRAPPED = re.compile(r"rpc error: code = \w+ desc = ")
+# etcd carries out the write that crosses the quota before it says so.
+_DONE_ALL_THE_SAME = "database space exceeded"
+_WRAPPED = re.compile(r"rpc error: code = (\w+) desc = ")
 
 
-def server_error(message: str, code: int = 2) -> ServerError:
-    """The refusal as the class that fits it."""
+def server_error(message: str, code: int = UNKNOWN) -> ServerError:
+    """The refusal as the class that fits it. Where another one is wrapped in the text, its code counts."""
+    if wrapped := _WRAPPED.match(message):
+        code = _CODES.get(wrapped[1], code)
     text = _WRAPPED.sub("", message)
     for part, kind in _BY_TEXT:
         if part in text:
             error = kind(text, code)
             break
     else:
-        passing = code == _UNAVAILABLE or (code == _EXHAUSTED and _NO_SPACE not in text)
-        error = (Unavailable if passing else ServerError)(text, code)
-    unknown = (_CANCELED, _DEADLINE_EXCEEDED, _INTERNAL, _UNAVAILABLE)
-    error.maybe_done = code in unknown and not any(part in text for part in _NOT_DONE)
+        error = (Unavailable if code == UNAVAILABLE else ServerError)(text, code)
+    is_refusal = code not in _TELL_NOTHING and _DONE_ALL_THE_SAME not in text
+    error.maybe_done = not is_refusal and not any(part in text for part in _NOT_DONE)
     return error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import io
+import math
 import socket
 from typing import Any, Final
 
@@ -20,16 +21,21 @@ _KEEPALIVE = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
 
 
 class AsyncHttp:
-    """Times in seconds. For one event loop: the one in which it is used first."""
+    """Times in seconds. For the event loop in which it is used first; others get a RuntimeError."""
 
     def __init__(self, dial_timeout: float, tls: Tls) -> None:
         self._dial_timeout = dial_timeout
         self._tls = tls
         self._made: aiohttp.ClientSession | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def _session(self) -> aiohttp.ClientSession:
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop and self._loop is not None:
+            raise RuntimeError("this AsyncClient belongs to another event loop: make one in each")
         if self._made is None:
+            self._loop = loop
             # The usual context is aiohttp's own: to make one takes longer than a request.
             context = True if self._tls == Tls() else self._tls.context()
             connector = aiohttp.TCPConnector(limit=0, ssl=context, socket_factory=_keptalive_socket)
@@ -74,8 +80,9 @@ class AsyncHttp:
         return AsyncStream(response, request)
 
     def _timeout(self, request: Exchange | OpenStream, total: float | None) -> aiohttp.ClientTimeout:
-        dial = min(self._dial_timeout, request.timeout)
-        return aiohttp.ClientTimeout(total=total, sock_connect=dial, ceil_threshold=3600)
+        # Less than all the time there is: so that it is known in the end that nothing was sent.
+        dial = min(self._dial_timeout, request.timeout * 0.9)
+        return aiohttp.ClientTimeout(total=total, connect=dial, ceil_threshold=math.inf)
 
 
 class AsyncStream:
@@ -93,9 +100,12 @@ class AsyncStream:
             async with asyncio.timeout(timeout):
                 while not self._ready:
                     data = await self._response.content.readany()
-                    if not data:
+                    if data:
+                        self._ready.extend(self._lines.feed(data))
+                    elif rest := self._lines.rest():
+                        self._ready.append(rest)
+                    else:
                         raise EOFError("the server ended the stream")
-                    self._ready.extend(self._lines.feed(data))
         except TimeoutError:
             return None
         except (aiohttp.ClientError, OSError, EOFError) as error:

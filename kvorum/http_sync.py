@@ -7,10 +7,12 @@ would fail, and nobody would know whether it was carried out.
 from __future__ import annotations
 
 import collections
+import os
 import select
 import socket
 import threading
 import time
+import weakref
 from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 READ_BYTES: Final = 64 * 1024
 IDLE_CONNECTIONS_MAX: Final = 16
 IDLE_SECONDS_MAX: Final = 30.0
+LONGEST_WAIT_SECONDS: Final = 1e6  # sockets know no longer ones
 _KEEPALIVE = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
 
 
@@ -41,6 +44,7 @@ class SyncHttp:
         self._lock = threading.Lock()
         self._idle: dict[str, collections.deque[tuple[float, _Connection]]] = {}
         self._is_closed = False
+        _ALL.add(self)
 
     @cached_property
     def _context(self) -> ssl.SSLContext:
@@ -54,6 +58,14 @@ class SyncHttp:
             for _, connection in connections:
                 connection.close()
 
+    def begin_anew(self) -> None:
+        """In a process that was forked: the connections are the other's, who reads the answers on them."""
+        self._lock = threading.Lock()  # perhaps held by a thread that is not here
+        idle, self._idle = self._idle, {}
+        for connections in idle.values():
+            for _, connection in connections:
+                connection.close()
+
     def exchange(self, request: Exchange) -> Reply:
         """Raises ConnectionFailed."""
         deadline = time.monotonic() + request.timeout
@@ -62,9 +74,12 @@ class SyncHttp:
             connection.send(request.path, request.body, request.token, deadline)
             status = connection.read_head(deadline)
             body = b"".join(iter(lambda: connection.read_data(deadline), b""))
-        except BaseException as error:
+        except _FAILURES as error:
             connection.close()
             raise _unanswered(request, error) from error
+        except BaseException:
+            connection.close()
+            raise
         if connection.can_be_used_again():
             self._give_back(request.endpoint, connection)
         return Reply(status, body)
@@ -78,9 +93,12 @@ class SyncHttp:
             status = connection.read_head(deadline)
             if status != 200:
                 decode(status, b"".join(iter(lambda: connection.read_data(deadline), b"")))
-        except BaseException as error:
+        except _FAILURES as error:
             connection.close()
             raise _unanswered(request, error) from error
+        except BaseException:
+            connection.close()
+            raise
         return SyncStream(connection, request)
 
     def _take(self, endpoint: str) -> _Connection | None:
@@ -124,7 +142,7 @@ class SyncHttp:
             except BaseException:
                 sock.close()
                 raise
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: of a name that can be none
             raise ConnectionFailed(
                 f"cannot connect to {endpoint.removeprefix('http://')}: {error}", maybe_done=False
             ) from error
@@ -139,20 +157,29 @@ class SyncStream:
         self._request = request
         self._lines = Lines()
         self._ready: collections.deque[bytes] = collections.deque()
+        self._is_at_end = False
 
     def read(self, timeout: float) -> bytes | None:
         """The next line; None if none came in time. Raises ConnectionFailed when the stream has ended."""
         deadline = time.monotonic() + timeout
         while not self._ready:
+            if self._is_at_end:
+                raise _unanswered(self._request, EOFError("the server ended the stream"))
             try:
                 data = self._connection.read_data(deadline)
-            except TimeoutError:
-                return None
-            except Exception as error:
+            except _FAILURES as error:
+                if isinstance(error, TimeoutError) and error.errno is None:
+                    return None
                 raise _unanswered(self._request, error) from error
-            if not data:
-                raise _unanswered(self._request, EOFError("the server ended the stream"))
-            self._ready.extend(self._lines.feed(data))
+            except BaseException:
+                # What was read just now may be lost, so what follows makes no sense.
+                self._connection.close()
+                raise
+            self._is_at_end = not data
+            if data:
+                self._ready.extend(self._lines.feed(data))
+            elif rest := self._lines.rest():
+                self._ready.append(rest)
         return self._ready.popleft()
 
     def interrupt(self) -> None:
@@ -169,6 +196,9 @@ class _Connection:
         self._socket = sock
         self._host = host
         self._http = h11.Connection(h11.CLIENT)
+        self._process = os.getpid()
+        self._takes_no_more = False  # the other side, as far as it has told
+        self._says_no_more = False
 
     def send(self, path: str, body: bytes, token: str, deadline: float) -> None:
         headers = [
@@ -184,7 +214,10 @@ class _Connection:
         data += http.send(h11.Data(body)) or b""
         data += http.send(h11.EndOfMessage()) or b""
         self._wait_until(deadline)
-        self._socket.sendall(data)
+        try:
+            self._socket.sendall(data)
+        except (BrokenPipeError, ConnectionResetError):
+            self._takes_no_more = True  # it may have said why
 
     def read_head(self, deadline: float) -> int:
         """The status of the answer."""
@@ -203,22 +236,34 @@ class _Connection:
                 return b""
 
     def _next_event(self, deadline: float) -> object:
+        if self._process != os.getpid():
+            raise EOFError("the connection is of the process that this one was forked from")
         while True:
-            event = self._http.next_event()
+            try:
+                event = self._http.next_event()
+            except h11.RemoteProtocolError as error:
+                if self._says_no_more:
+                    raise EOFError("the server hung up") from error
+                raise
             if event is not h11.NEED_DATA:
                 return event
             self._wait_until(deadline)
-            self._http.receive_data(self._socket.recv(READ_BYTES))
+            data = self._socket.recv(READ_BYTES)
+            self._says_no_more = not data
+            self._http.receive_data(data)
 
     def _wait_until(self, deadline: float) -> None:
         left = deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError
-        self._socket.settimeout(left)
+        self._socket.settimeout(min(left, LONGEST_WAIT_SECONDS))
 
     def can_be_used_again(self) -> bool:
-        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
-            self._http.start_next_cycle()
+        http = self._http
+        is_done = http.our_state is http.their_state is h11.DONE
+        # What came behind the answer would be taken for the next one.
+        if is_done and not http.trailing_data[0] and not self._takes_no_more:
+            http.start_next_cycle()
             return True
         self.close()
         return False
@@ -230,22 +275,38 @@ class _Connection:
         return bool(poll.poll(0))
 
     def interrupt(self) -> None:
-        with suppress(OSError):  # it may have ended already
-            self._socket.shutdown(socket.SHUT_RDWR)
+        if self._process == os.getpid():  # else it would end for the other process too
+            with suppress(OSError):  # it may have ended already
+                # Not that of TLS, which is not for several threads.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def close(self) -> None:
         self._socket.close()
 
 
-def _unanswered(request: Exchange | OpenStream, error: BaseException) -> BaseException:
-    """What the caller is told; what is no failure of the network stays as it is."""
-    if not isinstance(error, (OSError, EOFError, h11.RemoteProtocolError)):
-        return error
-    if isinstance(error, TimeoutError):
+_FAILURES = (OSError, EOFError, h11.RemoteProtocolError)
+
+
+def _unanswered(request: Exchange | OpenStream, error: Exception) -> ConnectionFailed:
+    """What the caller is told."""
+    if isinstance(error, TimeoutError) and error.errno is None:
         reason = f"no answer within {request.timeout:.3g} s"
+    elif isinstance(error, h11.RemoteProtocolError):
+        reason = f"what came is no answer: {error}"
     else:
         reason = str(error) or "the server hung up"
     text = f"{request.endpoint}{request.path}: {reason}"
     if isinstance(request, Exchange):
         text += "; it is unknown whether it was done"
     return ConnectionFailed(text, maybe_done=True)
+
+
+_ALL: weakref.WeakSet[SyncHttp] = weakref.WeakSet()
+
+
+def _begin_anew() -> None:
+    for one in _ALL:
+        one.begin_anew()
+
+
+os.register_at_fork(after_in_child=_begin_anew)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from kvorum.endpoints import FIRST_PAUSE_SECONDS
-from kvorum.errors import KvorumError, LeaseExists, LeaseLost, LeaseNotFound
+from kvorum.errors import KvorumError, LeaseExists, LeaseLost, LeaseNotFound, ServerError
 from kvorum.plans import Core, Plan, Sleep, is_passing
 
 GRANT = "/v3/lease/grant"
@@ -44,7 +44,9 @@ def revoke(core: Core, lease_id: int) -> Plan[None]:
 def keep_alive(core: Core, lease_id: int, timeout: float | None = None) -> Plan[int]:
     """The TTL that it has from now on; 0 if there is no such lease."""
     answer = yield from core.call(KEEPALIVE, {"ID": str(lease_id)}, safe=True, timeout=timeout)
-    return int(answer.get("result", {}).get("TTL", 0))
+    if "result" not in answer:  # nothing may be concluded from that, least of all that the lease has ended
+        raise ServerError(f"no answer to a keepalive: {str(answer)[:200]}")
+    return int(answer["result"].get("TTL", 0))
 
 
 class LeasePlans:

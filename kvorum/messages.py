@@ -11,7 +11,14 @@ from typing import Any
 
 import orjson
 
-from kvorum.errors import ServerError, server_error
+from kvorum.errors import (
+    UNAVAILABLE,
+    UNKNOWN,
+    ConnectionFailed,
+    ServerError,
+    Unavailable,
+    server_error,
+)
 from kvorum.types import (
     DeleteResult,
     Event,
@@ -28,7 +35,12 @@ SORT_TARGETS = ("KEY", "VERSION", "CREATE", "MOD", "VALUE")
 
 
 def as_bytes(key: Key) -> bytes:
-    return key.encode() if isinstance(key, str) else key
+    """Raises TypeError for what is neither."""
+    if isinstance(key, str):
+        return key.encode()
+    if isinstance(key, (bytes, bytearray, memoryview)):
+        return bytes(key)
+    raise TypeError(f"a key or value of type {type(key).__name__}: expected str or bytes")
 
 
 def b64(data: bytes) -> str:
@@ -95,6 +107,8 @@ def range_request(
 
 def put_request(key: Key, value: Key, *, lease: int = 0, prev_kv: bool = False) -> Message:
     request: Message = {"key": b64(as_bytes(key)), "value": b64(as_bytes(value))}
+    if type(lease) is not int:
+        raise TypeError(f"lease is of type {type(lease).__name__}: expected the id of a lease")
     if lease:
         request["lease"] = str(lease)
     if prev_kv:
@@ -169,31 +183,56 @@ def decode(status: int, body: bytes) -> Message:
         answer = orjson.loads(body)
     except ValueError:
         answer = None
-    if not isinstance(answer, dict):
-        text = body.decode("utf-8", "replace").strip()
-        error = ServerError(f"the server answered {status} {text[:200]}")
-        error.maybe_done = status >= 500
-        raise error
-    if status != 200:
-        raise refusal(answer)
-    return answer
+    if isinstance(answer, dict):
+        if error := _refusal(answer):
+            raise error
+        if status == 200:
+            return answer
+    raise _strange(status, body)
 
 
 def decode_frame(line: bytes) -> Message:
-    """One result of a stream. Raises ServerError where the stream ends with a refusal."""
-    frame = orjson.loads(line)
-    if "error" in frame:
-        raise refusal(frame)
-    result: Message = frame["result"]
-    return result
+    """One result of a stream. Raises ServerError where the stream ends with a refusal, and ConnectionFailed
+    where it ends in something else."""
+    try:
+        frame = orjson.loads(line)
+    except ValueError:
+        frame = None
+    if isinstance(frame, dict):
+        if error := _refusal(frame):
+            raise error
+        if isinstance(result := frame.get("result"), dict):
+            return result
+    raise ConnectionFailed(f"the stream ends in {_as_text(line)!r}", maybe_done=True)
 
 
 def refusal(answer: Message) -> ServerError:
     """What a unary call or a stream ends with, of either generation of gateways."""
+    return _refusal(answer) or server_error(str(answer.get("error") or answer.get("message", "")))
+
+
+def _refusal(answer: Message) -> ServerError | None:
+    """None for what is not a gateway's: only those have codes of gRPC."""
     error = answer.get("error")
-    if isinstance(error, dict):
-        return server_error(error.get("message", ""), int(error.get("grpc_code") or error.get("code", 2)))
-    return server_error(error or answer.get("message", ""), answer.get("code", 2))
+    told = error if isinstance(error, dict) else answer
+    code, message = told.get("grpc_code") or told.get("code"), told.get("message") or error
+    if type(code) is not int or not 0 < code <= 16 or not isinstance(message, str):
+        return None
+    return server_error(message, code)
+
+
+def _strange(status: int, body: bytes) -> ServerError:
+    """Somebody stands between us and the server. He may have passed the request on, unless he says that it
+    is wrong."""
+    is_passing = status in (429, 502, 503, 504)
+    text = f"the server answered {status} {_as_text(body)}"
+    error = Unavailable(text, UNAVAILABLE) if is_passing else ServerError(text, UNKNOWN)
+    error.maybe_done = not 300 <= status < 500 or status in (408, 499)
+    return error
+
+
+def _as_text(body: bytes) -> str:
+    return body[:800].decode("utf-8", "replace").strip()[:200]
 
 
 class Lines:
@@ -210,3 +249,8 @@ class Lines:
         lines[0] = b"".join([*self._pieces, lines[0]])
         self._pieces = [rest] if rest else []
         return [line for line in lines if line]
+
+    def rest(self) -> bytes:
+        """What came behind the last line, once nothing more will come."""
+        rest, self._pieces = b"".join(self._pieces), []
+        return rest

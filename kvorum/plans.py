@@ -25,6 +25,9 @@ from kvorum.messages import Message, decode, encode
 
 AUTHENTICATE = "/v3/auth/authenticate"
 SHORTEST_TRY_SECONDS = 0.5
+LEAST_SECONDS = 0.05
+"""With less than that left nothing is tried again: it would hardly be answered, and of a write that is known
+not to be done nobody would know any more."""
 _AUTH_NOT_ENABLED = "authentication is not enabled"
 
 
@@ -136,7 +139,7 @@ class Core:
                 failures += 1
                 self.endpoints.failed(endpoint)
                 pause = self.endpoints.pause(failures)
-                if self.clock() + pause >= deadline:
+                if self.clock() + pause + LEAST_SECONDS >= deadline:
                     raise
             if pause:
                 yield Sleep(pause)

@@ -4,8 +4,8 @@ It goes on at the revision after the last one that was told completely, so nothi
 twice. That rests on two promises of the server: a revision's events come in one answer, and a watch that was
 made without a start begins behind the revision in the header of its first answer.
 
-A stream that says nothing may be of a member that is cut off from the others. After IDLE_SECONDS the member
-is asked whether it knows a leader; if not, or if it does not answer, another one is asked to go on.
+A stream that says nothing new may be of a member that is cut off from the others. After IDLE_SECONDS the
+member is asked whether it knows a leader; if not, or if it does not answer, another one is asked to go on.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WATCH = "/v3/watch"
 STATUS = "/v3/maintenance/status"
 IDLE_SECONDS = 10.0
 PING_SECONDS = 2.0
-_REVISION_COMPACTED = "etcdserver: mvcc: required revision has been compacted"
+_COMPACTED = "etcdserver: mvcc: required revision has been compacted"
 
 
 class Batch(NamedTuple):
@@ -59,13 +59,18 @@ class WatchPlans:
         self.is_closed = False  # set by the shell, which then ends the stream
         self._endpoint = ""
         self._token = ""
-        self._failures = 0
+        self._token_was_refused = False
+        self._failures = 0  # in a row, without anything but new streams in between
+        self._is_created = False  # the stream's first answer was read
+        self._heard_at = 0.0  # when there was a sign that the member is no stranger to the others
 
     def start(self) -> Plan[int]:
         """Until the server watches; returns the first revision that will be told. Raises ServerError; waits
         for a member that answers as long as it takes."""
         while not self.next_revision and not self.is_closed:
             yield from self._next_frame()
+        if self.is_closed:
+            yield from self._drop()
         return self.next_revision
 
     def next_batches(self) -> Plan[list[Batch]]:
@@ -87,9 +92,6 @@ class WatchPlans:
         ]
         if batches:
             self.next_revision = batches[-1].revision + 1
-        elif not frame.get("created"):
-            # A progress notification: all until then was told.
-            self.next_revision = max(self.next_revision, revision_of(frame) + 1)
         return batches
 
     def _next_frame(self) -> Plan[Message | None]:
@@ -101,26 +103,28 @@ class WatchPlans:
                 if self.is_closed:
                     return None
             line = yield ReadFrame(self.stream, IDLE_SECONDS)
-            if line is None:
-                yield from self._ping()
-                return None
-            frame = self._checked(decode_frame(line))
+            frame = None if line is None else self._checked(decode_frame(line))
+            is_new = frame is not None and self._tells_something(frame)
+            if frame is None or (not is_new and self._core.clock() >= self._heard_at + IDLE_SECONDS):
+                yield from self._make_sure()
         except (InvalidToken, PermissionDenied):
             # etcd 3.5 calls a watch with a token that it does not know any more not permitted.
-            self._failures += 1
             yield from self._drop()
-            if not self._token or self._failures > 1:
+            if not self._token or self._token_was_refused:
                 raise
+            self._token_was_refused = True
             self._core.forget_token(self._token)
             return None
         except KvorumError as error:
             yield from self._drop()
-            if not is_passing(error) and not self.is_closed:
+            if self.is_closed:
+                return None  # the shell has ended the stream
+            if not is_passing(error):
                 raise
             self.failure = error
             yield from self._back_off()
             return None
-        self._failures, self.failure = 0, None
+        self.failure = None
         return frame
 
     def _open(self) -> Plan[None]:
@@ -131,19 +135,41 @@ class WatchPlans:
         if self.next_revision:
             create["start_revision"] = str(self.next_revision)
         body = encode({"create_request": create})
+        self._is_created = False
         self.stream = yield OpenStream(self._endpoint, WATCH, body, self._token, core.timeout)
 
     def _checked(self, frame: Message) -> Message:
         if frame.get("canceled"):
             compact_revision = int(frame.get("compact_revision", 0))
-            reason = frame.get("cancel_reason") or _REVISION_COMPACTED
-            error = server_error(reason, 11 if compact_revision else 2)
+            reason = frame.get("cancel_reason", "")
             if compact_revision:
-                error = Compacted(reason, compact_revision=compact_revision)
-            raise error
-        if frame.get("created") and not self.next_revision:
-            self.next_revision = revision_of(frame) + 1
+                raise Compacted(reason or _COMPACTED, compact_revision=compact_revision)
+            raise server_error(reason or "the watch was cancelled, without a reason")
         return frame
+
+    def _tells_something(self, frame: Message) -> bool:
+        """Whether there is something new in it. Moves on where the watch resumes, but for what events do."""
+        if frame.get("created"):
+            self._is_created, self._token_was_refused = True, False
+            self._heard_at = self._core.clock()
+            # The header tells of the store, and not of what was sent, unless the watch begins now.
+            self.next_revision = self.next_revision or revision_of(frame) + 1
+            return True
+        if not frame.get("events"):
+            # A progress notification: all until then was told.
+            until = revision_of(frame) + 1
+            if until <= self.next_revision:
+                return False
+            self.next_revision = until
+        self._failures, self._heard_at = 0, self._core.clock()
+        return True
+
+    def _make_sure(self) -> Plan[None]:
+        """Nothing new was heard for long. Raises ConnectionFailed where that is no wonder."""
+        if not self._is_created:
+            raise ConnectionFailed(f"{self._endpoint} does not confirm the watch", maybe_done=True)
+        yield from self._ping()
+        self._failures, self._heard_at = 0, self._core.clock()
 
     def _ping(self) -> Plan[None]:
         """Raises ConnectionFailed unless the member answers and knows a leader."""

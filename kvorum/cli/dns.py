@@ -73,6 +73,10 @@ def _name(domain: str) -> dns.name.Name:
     return name
 
 
+def _has_failed(task: asyncio.Task[None]) -> bool:
+    return not task.cancelled() and task.exception() is not None
+
+
 class _Serving:
     def __init__(self, settings: ZoneSettings, host: str, port: int) -> None:
         self._host, self._port = host, port
@@ -96,7 +100,10 @@ class _Serving:
             await stack.enter_async_context(client)
             following = asyncio.create_task(self._follow(client))
             stack.callback(following.cancel)
+            following.add_done_callback(lambda task: ended.set() if _has_failed(task) else None)
             await ended.wait()
+            if following.done():
+                following.result()  # raises what has ended it, if anything has
 
     def _ask(self, name: dns.name.Name, rdtype: dns.rdatatype.RdataType, most: int) -> Answer:
         """Until something is known nothing is said: that there is no such name would be believed."""

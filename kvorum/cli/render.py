@@ -69,10 +69,11 @@ def render(
 ) -> None:
     """Make files of templates (Jinja2) and keys.
 
-    Templates ask with get(key, default), exists(key), ls(folder), items(prefix), tree(folder) and env(name);
-    filters beside Jinja2's own are from_json, to_json, from_yaml, to_yaml, b64encode and b64decode. All that
-    is rendered in one go is of one revision. A file is replaced as a whole, and not touched when nothing
-    has changed, a key is missing, or --check says no. Without a file the text goes to standard output.
+    Templates ask with get(key, default), exists(key), ls(folder), items(prefix), tree(folder), services(name)
+    and env(name); filters beside Jinja2's own are from_json, to_json, from_yaml, to_yaml, b64encode and
+    b64decode. All that is rendered in one go is of one revision. A file is replaced as a whole, and not
+    touched when nothing has changed, a key is missing, or --check says no. Without a file the text goes to
+    standard output.
     """
     if watch and once:
         raise Failure("--once and --watch exclude one another: give one of them", EXIT_BAD_ARGUMENTS)

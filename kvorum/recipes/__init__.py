@@ -4,6 +4,7 @@
     line.py          a place in a line: what a lock and an election are made of
     election.py      what is more in an election: the leader's value, and who leads
     barrier.py       one that is held or open
+    party.py         one for a number of parties
     counter.py       a number that many change
     hold.py          what can be told of a lock that is held
     blocking.py      the objects that ``kvorum.Client`` makes

@@ -14,6 +14,7 @@ from kvorum.messages import as_bytes
 from kvorum.recipes import barrier, counter, election
 from kvorum.recipes.election import Observing
 from kvorum.recipes.hold import Hold
+from kvorum.recipes.party import Party
 from kvorum.types import Key, KeyValue
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class _AsyncHeld(Hold):
 
     async def _hold(self, value: bytes, timeout: float | None) -> bool:
         standing, is_first, deadline = self._begin(), False, self._core.deadline(timeout)
+        with suppress(KvorumError):  # what was lost before
+            await self._release()
         try:
             await finish_async(self._client, standing.enter(value))
             is_first = await finish_async(self._client, standing.turn(deadline))
@@ -156,6 +159,72 @@ class AsyncBarrier:
     async def wait(self, timeout: float | None = None) -> bool:
         core = self._client.core
         return await finish_async(self._client, barrier.wait(core, self.name, core.deadline(timeout)))
+
+
+class AsyncDoubleBarrier:
+    """See ``Client.double_barrier``."""
+
+    def __init__(
+        self, client: AsyncClient, name: Key, parties: int, ttl: int, on_lost: Callable[[str], None] | None
+    ) -> None:
+        if parties < 1:
+            raise ValueError(f"a barrier for {parties} parties: expected at least 1")
+        self.name = as_bytes(name)
+        self.parties = parties
+        self.ttl = ttl
+        self._client, self._on_lost = client, on_lost
+        self._party: Party | None = None
+        self._keeping: AsyncBackground[str] | None = None
+
+    async def enter(self, timeout: float | None = None) -> bool:
+        if self._party is not None:
+            raise RuntimeError(f"{self.name!r} was entered already: leave it first")
+        core = self._client.core
+        party, is_in, deadline = Party(core, self.name, self.ttl, self.parties), False, core.deadline(timeout)
+        try:
+            await finish_async(self._client, party.enter(b""))
+            is_in = await finish_async(self._client, party.go_in(deadline))
+        finally:
+            if not is_in:
+                with suppress(KvorumError):  # if that cannot be said, the party ends with its lease
+                    await self._client.run(party.leave())
+        if is_in:
+            self._party = party
+            self._keeping = AsyncBackground(self._client, party.keep(), "kvorum-hold", self._lost)
+            self._client.adopt(self)
+        return is_in
+
+    async def leave(self, timeout: float | None = None) -> bool:
+        party, self._party = self._party, None
+        if party is None:
+            raise RuntimeError(f"{self.name!r} was not entered")
+        self.abandon()
+        try:
+            return await finish_async(self._client, party.go_out(self._client.core.deadline(timeout)))
+        finally:
+            with suppress(KvorumError):
+                await self._client.run(party.leave())
+
+    def _lost(self, why: str) -> None:
+        if self._on_lost is not None:
+            call_back(self._on_lost, why)
+
+    def abandon(self) -> None:
+        if self._keeping is not None:
+            self._keeping.stop()
+
+    async def __aenter__(self) -> Self:
+        await self.enter()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            await self.leave()
+        else:
+            with suppress(KvorumError):
+                await self.leave(0)
 
 
 class AsyncCounter:

@@ -34,12 +34,15 @@ def release(core: Core, key: bytes) -> Plan[None]:
 
 
 def wait(core: Core, key: bytes, deadline: float = math.inf) -> Plan[bool]:
-    """Until nobody holds it; False when that is not so at the deadline."""
-    waiting = Waiting(core)
-    while True:
-        answer = yield from waiting.ask(RANGE, {"key": b64(key), "keys_only": True})
-        if not answer.get("kvs"):
-            return True
+    """Until nobody holds it; False when that is not so at the deadline. Raises what a call does where nobody
+    can be asked at first; later, that is waited for too."""
+    waiting, request = Waiting(core), {"key": b64(key), "keys_only": True}
+    answer = yield from core.call(RANGE, request, safe=True)
+    while answer.get("kvs"):
         if core.clock() >= deadline:
             return False
         yield from waiting.change({"key": b64(key), "filters": ["NOPUT"]}, revision_of(answer) + 1, deadline)
+        answer = (
+            yield from waiting.ask(RANGE, request, max(deadline, core.clock() + waiting.step))
+        ) or answer
+    return True

@@ -15,6 +15,7 @@ from kvorum.messages import as_bytes
 from kvorum.recipes import barrier, counter, election
 from kvorum.recipes.election import Observing
 from kvorum.recipes.hold import Hold
+from kvorum.recipes.party import Party
 from kvorum.types import Key, KeyValue
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class _Held(Hold):
 
     def _hold(self, value: bytes, timeout: float | None) -> bool:
         standing, is_first, deadline = self._begin(), False, self._core.deadline(timeout)
+        with suppress(KvorumError):  # what was lost before
+            self._release()
         try:
             finish(self._client, standing.enter(value))
             is_first = finish(self._client, standing.turn(deadline))
@@ -189,6 +192,78 @@ class Barrier:
         """Until nobody holds it; False if that takes longer than ``timeout`` seconds."""
         core = self._client.core
         return finish(self._client, barrier.wait(core, self.name, core.deadline(timeout)))
+
+
+class DoubleBarrier:
+    """See ``Client.double_barrier``."""
+
+    def __init__(
+        self, client: Client, name: Key, parties: int, ttl: int, on_lost: Callable[[str], None] | None
+    ) -> None:
+        if parties < 1:
+            raise ValueError(f"a barrier for {parties} parties: expected at least 1")
+        self.name = as_bytes(name)
+        self.parties = parties
+        self.ttl = ttl
+        self._client, self._on_lost = client, on_lost
+        self._party: Party | None = None
+        self._keeping: Background[str] | None = None
+
+    def enter(self, timeout: float | None = None) -> bool:
+        """Wait until all have come; False, and as if one had not come, if that takes longer than
+        ``timeout`` seconds. Raises LeaseLost where one was taken for dead meanwhile, and what a call
+        does."""
+        if self._party is not None:
+            raise RuntimeError(f"{self.name!r} was entered already: leave it first")
+        core = self._client.core
+        party, is_in, deadline = Party(core, self.name, self.ttl, self.parties), False, core.deadline(timeout)
+        try:
+            finish(self._client, party.enter(b""))
+            is_in = finish(self._client, party.go_in(deadline))
+        finally:
+            if not is_in:
+                with suppress(KvorumError):  # if that cannot be said, the party ends with its lease
+                    self._client.run(party.leave())
+        if is_in:
+            self._party = party
+            self._keeping = Background(self._client, party.keep(), "kvorum-hold", self._lost)
+            self._client.adopt(self)
+        return is_in
+
+    def leave(self, timeout: float | None = None) -> bool:
+        """Wait until all want to who have entered together; False if that takes longer than ``timeout``
+        seconds, and then one is out all the same. Raises LeaseLost where one was taken for dead
+        meanwhile."""
+        party, self._party = self._party, None
+        if party is None:
+            raise RuntimeError(f"{self.name!r} was not entered")
+        self.abandon()
+        try:
+            return finish(self._client, party.go_out(self._client.core.deadline(timeout)))
+        finally:
+            with suppress(KvorumError):
+                self._client.run(party.leave())
+
+    def _lost(self, why: str) -> None:
+        if self._on_lost is not None:
+            call_back(self._on_lost, why)
+
+    def abandon(self) -> None:
+        if self._keeping is not None:
+            self._keeping.stop()
+
+    def __enter__(self) -> Self:
+        self.enter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.leave()
+        else:
+            with suppress(KvorumError):
+                self.leave(0)
 
 
 class Counter:

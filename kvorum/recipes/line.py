@@ -109,16 +109,18 @@ class Standing:
 
     def change(self, value: bytes) -> Plan[int]:
         """Put another value to the place; returns the store's revision. Raises LeaseLost where it is gone."""
-        key = b64(self.place.key)
-        put = {"key": key, "value": b64(value), "lease": str(self._lease.id)}
-        request: Message = {
-            "compare": [{"key": key, "target": "CREATE", "create_revision": str(self.place.token)}],
-            "success": [{"request_put": put}],
-        }
-        answer = yield from self._core.call(TXN, request, safe=True)
+        answer = yield from self._core.call(TXN, self._change_request(value), safe=True)
         if not answer.get("succeeded"):
             raise LeaseLost(KEY_GONE)
         return revision_of(answer)
+
+    def _change_request(self, value: bytes) -> Message:
+        key = b64(self.place.key)
+        put = {"key": key, "value": b64(value), "lease": str(self._lease.id)}
+        return {
+            "compare": [{"key": key, "target": "CREATE", "create_revision": str(self.place.token)}],
+            "success": [{"request_put": put}],
+        }
 
     def leave(self) -> Plan[None]:
         """Give the place up, which is free at once. Raises KvorumError where that could not be: then it

@@ -16,6 +16,7 @@ import json
 import os
 import traceback
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from kvorum.errors import KvorumError
 from kvorum.rendering.snapshot import Reads
+from kvorum.services.records import BadRecord, Instance, check_name, decode, prefix_of
 from kvorum.types import KeyValue
 
 _MISSING: Any = object()
@@ -90,7 +92,9 @@ class Template:
         if isinstance(error, jinja2.TemplateSyntaxError):
             name, line = error.filename or name, error.lineno
         where = f"{name}, line {line}" if line else name
-        reason = str(error) if isinstance(error, (jinja2.TemplateError, _Complaint)) else repr(error)
+        reason = (
+            str(error) if isinstance(error, (jinja2.TemplateError, _Complaint, ValueError)) else repr(error)
+        )
         return TemplateFailed(f"{where}: {reason}")
 
     def _functions(self, environment: jinja2.Environment) -> dict[str, Callable[..., Any]]:
@@ -123,11 +127,20 @@ class Template:
             prefix = folder if folder.endswith("/") or not folder else f"{folder}/"
             return [(item.key[len(prefix) :], item.value) for item in items(prefix)]
 
+        def services(name: str) -> list[Instance]:
+            """All instances of a service, by their ids. What is no record of one is left out."""
+            found = []
+            for kv in reads().below(prefix_of(check_name(name))):
+                with suppress(BadRecord):
+                    found.append(decode(kv.key, kv.value, kv.lease))
+            return found
+
         def env(name: str, default: Any = _MISSING) -> Any:
             missing = environment.undefined(f"there is no variable {name!r} in the environment", name=name)
             return os.environ.get(name, missing if default is _MISSING else default)
 
-        return {"get": get, "exists": exists, "items": items, "ls": ls, "tree": tree, "env": env}
+        asking = {"get": get, "exists": exists, "items": items, "ls": ls, "tree": tree}
+        return {**asking, "services": services, "env": env}
 
 
 class _Complaint(Exception):

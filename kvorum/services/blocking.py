@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -125,6 +126,7 @@ class Registration:
         self._client = client
         self._plans = RegistrationPlans(client.core, one, ttl, told)
         self._background: Background[NoReturn] | None = None
+        self._process = 0
 
     @property
     def instance(self) -> Instance:
@@ -144,6 +146,7 @@ class Registration:
         self._client.run(self._plans.open())
         self._background = Background(self._client, self._plans.keep(), "kvorum-registration")
         self._client.adopt(self)
+        self._process = os.getpid()
         atexit.register(self.abandon)
         return self
 
@@ -151,7 +154,8 @@ class Registration:
         """Off the list, at once. Raises KvorumError where that could not be said: then it leaves the list
         within ``ttl`` seconds."""
         background, self._background = self._background, None
-        if background is not None:
+        # A child that was forked has this as a copy, which is not its to close.
+        if background is not None and os.getpid() == self._process:
             atexit.unregister(self.abandon)
             background.stop()
             self._client.run(self._plans.close())

@@ -67,6 +67,7 @@ class RandomPicker:
 
     def __init__(self, rng: random.Random | None = None) -> None:
         self._rng = rng or random.Random()
+        self._first = ""  # whose turn was; of those who have earned the same, he comes before the others
 
     def pick(self, instances: Sequence[Instance], zone: str = "") -> Instance:
         among = _among(instances, zone)
@@ -78,23 +79,30 @@ class RoundRobinPicker:
     """In turn, and in the proportion of the weights at every moment: 2 and 1 are a b a, a b a, not a a b.
 
     Everybody earns its weight with each choice; the richest is taken and pays what all have earned together.
-    Who joins later begins with nothing, so that it does not get everything at first.
+    Who joins later begins with nothing, so that it does not get everything at first. Whose turn is the first
+    is left to chance: or a thousand clients that start together would all begin with the same.
     """
 
-    def __init__(self, earned: Mapping[str, int] | None = None) -> None:
-        self.earned: dict[str, int] = dict(earned or {})
+    def __init__(self, earned: Mapping[str, int] | None = None, rng: random.Random | None = None) -> None:
+        self.earned: dict[str, int] | None = None if earned is None else dict(earned)
         """By id. Who is given it goes on where another has stopped."""
+        self._rng = rng or random.Random()
+        self._first = ""  # whose turn was; of those who have earned the same, he comes before the others
 
     def pick(self, instances: Sequence[Instance], zone: str = "") -> Instance:
         among = _among(instances, zone)
-        total = 0
-        earned = {}
-        for one in among:
-            weight = one.weight or 1  # if it is 0, then that of all is
-            total += weight
-            earned[one.id] = self.earned.get(one.id, 0) + weight
-        taken = max(among, key=lambda one: earned[one.id])
-        earned[taken.id] -= total
+        weights = [one.weight or 1 for one in among]  # if one is 0, then all are
+        if self.earned is None:
+            earned = {one.id: weight for one, weight in zip(among, weights, strict=True)}
+            taken = self._rng.choices(among, weights)[0]
+            self._first = taken.id
+        else:
+            before = self.earned
+            earned = {
+                one.id: before.get(one.id, 0) + weight for one, weight in zip(among, weights, strict=True)
+            }
+            taken = max(among, key=lambda one: (earned[one.id], one.id == self._first))
+        earned[taken.id] -= sum(weights)
         self.earned = earned
         return taken
 

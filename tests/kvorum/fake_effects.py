@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from kvorum.endpoints import Endpoints
@@ -72,6 +73,9 @@ class Stage:
         outcome = self.outcomes.pop(0)
         if isinstance(outcome, Callable):  # type: ignore[arg-type]
             outcome = outcome(effect)
+        if isinstance(outcome, Takes):
+            self.now += outcome.seconds
+            outcome = outcome.outcome
         if isinstance(outcome, ReadTimesOut) and isinstance(effect, ReadFrame):
             self.now += effect.timeout
             return None
@@ -97,6 +101,14 @@ class Stage:
 
     def slept(self) -> list[float]:
         return [one.seconds for one in self.effects if isinstance(one, Sleep)]
+
+
+@dataclass
+class Takes:
+    """The outcome comes so late."""
+
+    seconds: float
+    outcome: Outcome
 
 
 class ReadTimesOut:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import shlex
 import subprocess
@@ -72,6 +73,14 @@ def accept(arguments: list[str], path: Path) -> None:
         assert found is not None, f"there is no command {' '.join(named)}"
         command = found
     assert named[: len(path)] == path or path[0] == "config", f"{named} is no example of {path}"
+
+
+@pytest.mark.parametrize("name", main._COMMANDS)
+def test_every_command_is_documented(name: str) -> None:
+    """Somewhere in the README or docs/."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    named = re.compile(rf"`(?:kvorum )?{name}\b|kvorum {name}\b")
+    assert any(named.search(page.read_text()) for page in pages)
 
 
 def test_every_command_stands_under_a_topic() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from kvorum.errors import ConnectionFailed, InvalidToken, ServerError, Unavailable
 from kvorum.plans import SHORTEST_TRY_SECONDS
-from tests.kvorum.fake_effects import BROKEN, REFUSED, Stage, TakesAll, answer, refusal
+from tests.kvorum.fake_effects import BROKEN, REFUSED, Stage, Takes, TakesAll, answer, refusal
 
 PUT, RANGE = "/v3/kv/put", "/v3/kv/range"
 NO_LEADER = refusal("etcdserver: no leader", 14)
@@ -79,6 +79,14 @@ def test_a_call_ends_in_time_with_what_it_met_last() -> None:
     with pytest.raises(ConnectionFailed, match="refused"):
         stage.run(stage.core.call(PUT, {}))
     assert stage.now <= 1005
+
+
+def test_what_is_known_not_to_be_done_is_not_made_uncertain_by_a_last_hopeless_try() -> None:
+    stage = Stage(Takes(4.98, REFUSED), TakesAll(), timeout=5)
+    with pytest.raises(ConnectionFailed, match="refused") as caught:
+        stage.run(stage.core.call(PUT, {}))
+    assert not caught.value.maybe_done
+    assert stage.asked() == ["a"]
 
 
 def test_a_member_that_hangs_leaves_a_read_time_for_the_others() -> None:

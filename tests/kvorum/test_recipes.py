@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kvorum import Client, KvorumError, LeaseLost
-from tests.common.servers import Server
+from kvorum.clock import now
+from tests.common.servers import Server, running, start_kvorum
 from tests.kvorum.clients import MakeClient
 
 SECONDS = 20.0
@@ -238,6 +241,66 @@ class TestBarrier:
         barrier.release()  # of one that is open is no error
 
 
+class TestDoubleBarrier:
+    def test_all_enter_and_leave_together(
+        self, client: Any, other: Client, name: str, pool: ThreadPoolExecutor
+    ) -> None:
+        """Round after round."""
+        barriers = [who.double_barrier(name, 3) for who in (client, client, other)]
+        for _ in range(3):
+            entering = [pool.submit(one.enter) for one in barriers[:2]]
+            wait_until(lambda: len(line(other, name)) == 2)
+            assert not any(one.done() for one in entering)
+            assert barriers[2].enter(SECONDS)
+            assert all(one.result(SECONDS) for one in entering)
+            leaving = [pool.submit(one.leave) for one in barriers[:2]]
+            wait_until(lambda: sum(kv.value.startswith(b"out") for kv in line(other, name)) == 2)
+            assert not any(one.done() for one in leaving)
+            assert barriers[2].leave(SECONDS)
+            assert all(one.result(SECONDS) for one in leaving)
+            wait_until(lambda: line(other, name) == [])
+
+    def test_who_does_not_want_to_wait_has_not_come(self, client: Any, other: Client, name: str) -> None:
+        """Nor is he waited for."""
+        barrier = client.double_barrier(name, 2)
+        assert not barrier.enter(timeout=0.1)
+        assert line(other, name) == []
+        with pytest.raises(RuntimeError, match="was not entered"):
+            barrier.leave()
+
+    def test_who_is_no_more_is_not_waited_for(
+        self, client: Any, other: Client, name: str, pool: ThreadPoolExecutor
+    ) -> None:
+        """His key goes with his lease."""
+        lost: list[str] = []
+        one, two = client.double_barrier(name, 2), other.double_barrier(name, 2, on_lost=lost.append)
+        entering = pool.submit(one.enter)
+        assert two.enter(SECONDS)
+        assert entering.result(SECONDS)
+        leaving = pool.submit(one.leave)
+        wait_until(lambda: any(kv.value.startswith(b"out") for kv in line(other, name)))
+        [dead] = [kv for kv in line(other, name) if not kv.value.startswith(b"out")]
+        other.revoke(dead.lease)
+        assert leaving.result(SECONDS)
+        wait_until(lambda: lost == ["its key is gone"])
+        with pytest.raises(LeaseLost):
+            two.leave()
+
+    def test_an_error_in_the_block_waits_for_nobody(
+        self, client: Any, other: Client, name: str, pool: ThreadPoolExecutor
+    ) -> None:
+        """And comes through; the others need not wait either."""
+        entering = pool.submit(other.double_barrier(name, 2).enter)
+        with pytest.raises(ZeroDivisionError), client.double_barrier(name, 2):
+            raise ZeroDivisionError
+        assert entering.result(SECONDS)
+        assert len(line(other, name)) == 1
+
+    def test_parties_are_at_least_one(self, client: Any, name: str) -> None:
+        with pytest.raises(ValueError, match="a barrier for 0 parties: expected at least 1"):
+            client.double_barrier(name, 0)
+
+
 class TestCounter:
     def test_it_counts(self, client: Any, name: str) -> None:
         """From nothing on, up and down."""
@@ -274,3 +337,26 @@ def test_a_lock_is_left_when_its_client_is_closed(store: Server, make_client: Ma
             client.lock(name, 2).acquire()
         with other.lock(name) as lock:
             assert lock.is_held
+
+
+def test_a_lock_that_nobody_renews_is_not_held_when_another_may_have_it(
+    tmp_path: Path, make_client: MakeClient, name: str
+) -> None:
+    """By the clock alone: the server is stopped and says nothing. Its owner is told at that moment."""
+    told: list[float] = []
+    with running(start_kvorum(tmp_path)) as server, make_client(server.url, timeout=30) as client:
+        lock = client.lock(name, 3, on_lost=lambda why: told.append(now()))
+        lock.acquire()
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            until = lock.sure_until
+            wait_until(lambda: not lock.is_held)
+            assert until <= now() < until + 1
+            wait_until(lambda: told)
+            assert until - 0.5 < told[0] < until + 1
+            with pytest.raises(LeaseLost, match=r"is lost: the lease (could not be|was not) renewed"):
+                lock.check()
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+        lock.release()
+        assert told[1:] == []

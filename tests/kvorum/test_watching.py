@@ -8,8 +8,9 @@ import pytest
 
 from kvorum.errors import Compacted, InvalidToken, ServerError
 from kvorum.messages import b64
+from kvorum.plans import CloseStream
 from kvorum.watching import WatchPlans
-from tests.kvorum.fake_effects import BROKEN, REFUSED, ReadTimesOut, Stage, answer, frame, refusal
+from tests.kvorum.fake_effects import BROKEN, REFUSED, ReadTimesOut, Stage, Takes, answer, frame, refusal
 
 STATUS = "/v3/maintenance/status"
 STREAM = object()
@@ -124,6 +125,89 @@ def test_a_watch_that_was_closed_ends() -> None:
     assert watch.stream is None
 
 
+def test_closing_a_watch_is_no_failure_of_the_member() -> None:
+    """Others would go elsewhere for nothing, perhaps to one that is dead."""
+    stage, watch = watching(STREAM, created(7))
+    stage.run(watch.start())
+    stage.outcomes = [lambda _: closed(watch)]
+    assert stage.run(watch.next_batches()) == []
+    assert stage.core.endpoints.current.startswith("http://a:")
+
+
+def test_a_watch_that_is_closed_while_it_starts_leaves_no_stream_behind() -> None:
+    stage, watch = watching()
+
+    def open_late(_: object) -> object:
+        watch.is_closed = True
+        return STREAM
+
+    stage.outcomes = [open_late]
+    assert stage.run(watch.start()) == 0
+    assert CloseStream(STREAM) in stage.effects
+
+
+def test_a_member_that_makes_a_watch_and_hangs_up_each_time_is_asked_with_pauses() -> None:
+    again = (STREAM, created(7), BROKEN)
+    stage, watch = watching(*again * 30, STREAM, created(7), changes(8))
+    assert revisions(stage, watch) == [8]
+    assert len(stage.slept()) == 10
+
+
+def test_a_watch_that_is_quiet_for_long_is_resumed_without_a_pause() -> None:
+    quiet = (STREAM, created(7), ReadTimesOut(), answer(leader="1"), BROKEN)
+    stage, watch = watching(*quiet * 30, STREAM, created(7), changes(8))
+    assert revisions(stage, watch) == [8]
+    assert stage.slept() == []
+
+
+def test_a_member_that_does_not_confirm_the_watch_is_left() -> None:
+    """A proxy that holds back what it is sent, until there is more of it."""
+    stage, watch = watching(STREAM, ReadTimesOut(), STREAM, created(7), changes(8))
+    assert revisions(stage, watch) == [8]
+    assert stage.core.endpoints.current.startswith("http://b:")
+
+
+def test_progress_that_says_nothing_new_is_silence() -> None:
+    """A member that is cut off may go on to say that it knows no more."""
+    nothing_new = [Takes(4, frame(header=header(7)))] * 3
+    stage, watch = watching(STREAM, created(7), *nothing_new, answer(), STREAM, created(9), changes(8))
+    assert revisions(stage, watch) == [8]
+    assert stage.asked(STATUS) == ["a"]
+    assert stage.core.endpoints.current.startswith("http://b:")
+
+
+@pytest.mark.parametrize("line", [b"<html>", b'{"result":{"header":{"revision":'])
+def test_a_stream_that_ends_in_something_else_is_resumed(line: bytes) -> None:
+    stage, watch = watching(STREAM, created(7), changes(8), line, STREAM, created(9), changes(9))
+    assert [*revisions(stage, watch), *revisions(stage, watch)] == [8, 9]
+    assert stage.opened()[1]["start_revision"] == "9"
+
+
+def test_a_watch_that_is_cancelled_for_a_passing_reason_goes_on_elsewhere() -> None:
+    reason = "rpc error: code = Unavailable desc = etcdserver: no leader"
+    stage, watch = watching(
+        STREAM, created(7), frame(canceled=True, cancel_reason=reason), STREAM, created(9), changes(8)
+    )
+    assert revisions(stage, watch) == [8]
+    assert stage.opened()[1]["start_revision"] == "8"
+
+
+def test_a_watch_that_is_cancelled_without_a_reason_was_not_compacted() -> None:
+    stage, watch = watching(STREAM, created(7), frame(canceled=True))
+    with pytest.raises(ServerError, match="without a reason") as caught:
+        stage.run(watch.next_batches())
+    assert not isinstance(caught.value, Compacted)
+
+
+def test_a_member_that_has_forgotten_all_tokens_by_a_restart_is_asked_for_another() -> None:
+    invalid = raised(refusal("etcdserver: invalid auth token", 16, 401))
+    for_one_restart = (BROKEN, REFUSED, REFUSED, invalid, answer(token="t"), STREAM, created(7))
+    stage, watch = watching(
+        *(answer(token="t"), STREAM, created(7), *for_one_restart * 2, changes(8)), user="ann", password="x"
+    )
+    assert revisions(stage, watch) == [8]
+
+
 def test_a_token_that_has_become_invalid_is_renewed() -> None:
     invalid = refusal("etcdserver: invalid auth token", 16, 401)
     outcomes = (answer(token="t1"), raised(invalid), answer(token="t2"), STREAM, created(7), changes(8))
@@ -146,6 +230,12 @@ def test_a_token_that_stays_invalid_is_raised() -> None:
     stage, watch = watching(*outcomes, user="ann", password="x")
     with pytest.raises(InvalidToken):
         stage.run(watch.next_batches())
+
+
+def closed(watch: WatchPlans) -> Any:
+    """As the shells do it: the stream that is read ends."""
+    watch.is_closed = True
+    return BROKEN
 
 
 def raised(reply: Any) -> Any:

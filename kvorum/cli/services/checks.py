@@ -85,13 +85,16 @@ async def _answers(parts: SplitResult) -> str | None:
 
 
 async def _command(text: str, timeout: float) -> str | None:
-    process = await asyncio.create_subprocess_exec(
-        *("/bin/sh", "-c", text),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-        process_group=0,
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *("/bin/sh", "-c", text),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+            process_group=0,
+        )
+    except OSError as error:
+        return f"the command cannot be run: {error.strerror}"
     try:
         async with asyncio.timeout(timeout):
             code = await process.wait()

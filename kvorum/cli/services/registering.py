@@ -14,16 +14,17 @@ import math
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import click
 
 from kvorum.async_client import AsyncClient
 from kvorum.cli.child import Child, check_command, exit_code
 from kvorum.cli.examples import examples
-from kvorum.cli.holding import Ended, Failed, Signalled
+from kvorum.cli.holding import Ended, Signalled
 from kvorum.cli.services.checks import Check, parsed
 from kvorum.cli.services.health import Health
 from kvorum.cli.services.listing import checked, pairs
@@ -127,6 +128,13 @@ def register(
     click.get_current_context().exit(code)
 
 
+@dataclass(frozen=True)
+class _Broken:
+    """Something of ours has ended that should not."""
+
+    error: BaseException
+
+
 class _Keeper:
     """One entry, what is known of its health, and the command."""
 
@@ -136,7 +144,7 @@ class _Keeper:
         self._child: Child | None = None
         self._is_well, self._is_unwell = asyncio.Event(), asyncio.Event()
         self._why = ""  # it is not well
-        self._events: asyncio.Queue[Signalled | Ended | Failed] = asyncio.Queue()
+        self._events: asyncio.Queue[Signalled | Ended | _Broken] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
         self._leaving: asyncio.Task[None] | None = None
 
@@ -150,8 +158,8 @@ class _Keeper:
             try:
                 if self._command:
                     self._start(loop)
-                self._tasks.append(asyncio.create_task(self._stay_listed(client)))
-                self._tasks.append(asyncio.create_task(self._check()))
+                self._begin(self._stay_listed(client))
+                self._begin(self._check())
                 return await self._until_over()
             finally:
                 await self._leave()
@@ -173,13 +181,22 @@ class _Keeper:
 
         threading.Thread(target=wait, daemon=True).start()
 
+    def _begin(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                self._events.put_nowait(_Broken(error))
+
+        task = asyncio.create_task(coroutine)
+        task.add_done_callback(ended)
+        self._tasks.append(task)
+
     async def _until_over(self) -> int:
         while True:
             match await self._events.get():
                 case Ended(code):
                     await self._leave()
                     return exit_code(code)
-                case Failed(error):
+                case _Broken(error):
                     raise error
                 case Signalled(number):
                     leaving = self._leave()
@@ -222,8 +239,7 @@ class _Keeper:
                 await registration.open()
             except KvorumError as error:
                 if not may_fail:
-                    self._events.put_nowait(Failed(error))
-                    return
+                    raise
                 self._tell_problem(str(error))
                 await asyncio.sleep(RETRY_SECONDS)
                 continue

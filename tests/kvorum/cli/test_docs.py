@@ -1,4 +1,4 @@
-"""docs/cli.md, section Data: what is printed there is what is printed."""
+"""docs/cli.md: what is printed there is what is printed."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import shlex
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.common.commands import KVORUM
 from tests.common.servers import ROOT, running, start_kvorum
 
 
-def transcript() -> list[tuple[str, str]]:
+def transcript(title: str) -> list[tuple[str, str]]:
     """Commands and their output, in order; the lines of one command begin with ``$ `` and ``> ``."""
-    [section] = re.findall(r"^## Data\n(.*?)(?=^## |\Z)", (ROOT / "docs/cli.md").read_text(), re.M | re.S)
+    page = (ROOT / "docs/cli.md").read_text()
+    [section] = re.findall(rf"^## {title}\n(.*?)(?=^## |\Z)", page, re.M | re.S)
     found = []
     for block in re.findall(r"^```\n(.*?)^```$", section, re.M | re.S):
         for part in re.split(r"^\$ ", block, flags=re.M)[1:]:
@@ -26,15 +29,17 @@ def transcript() -> list[tuple[str, str]]:
     return found
 
 
-def test_the_examples_are_true(tmp_path: Path) -> None:
-    """In a new store, one after the other."""
-    commands = transcript()
-    assert len(commands) > 20
+@pytest.mark.parametrize(("title", "count"), [("Data", 21), ("Rendering", 8), ("Contexts", 7)])
+def test_the_examples_are_true(title: str, count: int, tmp_path: Path) -> None:
+    """Each section in a new store, one after the other."""
+    commands = transcript(title)
+    assert len(commands) >= count
     with running(start_kvorum(tmp_path)) as server:
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("KVORUM_")},
             "KVORUM_ENDPOINTS": f"127.0.0.1:{server.port}",
             "PYTHONPATH": str(ROOT),
+            "XDG_CONFIG_HOME": str(tmp_path / "config"),
         }
         (tmp_path / "kvorum").write_text(f'#!/bin/sh\nexec {shlex.join(KVORUM)} "$@"\n')
         (tmp_path / "kvorum").chmod(0o755)

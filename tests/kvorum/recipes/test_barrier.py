@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
+from kvorum.errors import ConnectionFailed
 from kvorum.messages import b64
 from kvorum.plans import Exchange
 from kvorum.recipes import barrier
-from tests.kvorum.fake_effects import BROKEN, ReadTimesOut, Stage, answer, frame
+from tests.kvorum.fake_effects import BROKEN, REFUSED, ReadTimesOut, Stage, answer, frame
 
 THERE = answer(header={"revision": "9"}, kvs=[{"key": b64(b"b")}])
 OPEN = answer(header={"revision": "10"})
@@ -42,3 +45,14 @@ def test_it_is_waited_for_no_longer_than_until_the_deadline() -> None:
     begun = stage.now
     assert not stage.run(barrier.wait(stage.core, b"b", begun + 3))
     assert stage.now == begun + 3
+
+
+def test_who_cannot_ask_at_all_is_told() -> None:
+    """But who waits already goes on waiting, over a loss of all members, until his deadline."""
+    stage = Stage(*[REFUSED] * 1000)
+    with pytest.raises(ConnectionFailed):
+        stage.run(barrier.wait(stage.core, b"b"))
+    stage = Stage(THERE, "stream", *[BROKEN] * 1000)
+    begun = stage.now
+    assert not stage.run(barrier.wait(stage.core, b"b", begun + 30))
+    assert begun + 30 <= stage.now <= begun + 36

@@ -22,6 +22,9 @@ KEYS = {
     "/app/list": '["a", {"b": 1}]',
     "/app/secret": "aGVsbG8=",
     "/apple": "x",
+    "/services/web/a": '{"Op":0,"Addr":"h:1","Metadata":"{\\"v\\":\\"2\\"}"}',
+    "/services/web/b": '{"Op":0,"Addr":"h:2","Metadata":{"v":""}}',
+    "/services/web/c": "no record",
 }
 
 
@@ -82,6 +85,8 @@ def rendered(folder: Path, text: str, content: dict[str, str] | None = None) -> 
         ('{{ {"a": [1]} | to_yaml }}', "a:\n- 1\n"),
         ('{{ get("/app/secret") | b64decode }} {{ "hello" | b64encode }}', "hello aGVsbG8="),
         ("{% if true %}\nx\n{% endif %}\ny\n", "x\ny\n"),
+        ('{% for one in services("web") %}{{ one.addr }} {{ one.metadata.v }};{% endfor %}', "h:1 2;h:2 ;"),
+        ('{{ services("none") }}', "[]"),
         ('{{ env("NO_SUCH", "unset") }}', "unset"),
     ],
 )
@@ -96,6 +101,7 @@ def test_templates_ask_the_store(tmp_path: Path, text: str, expected: str | None
     [
         ('a\n{{ get("/app/nope") }}', "t.j2, line 2: there is no key '/app/nope'"),
         ('{{ get("/app/nope") + "x" }}', "t.j2, line 1: there is no key '/app/nope'"),
+        ('{{ services("a/b") }}', "t.j2, line 1: the service name 'a/b' is wrong: expected 1 to 63 letters"),
         ("{{ nope }}", "t.j2, line 1: 'nope' is undefined"),
         ("a\nb\n{% if %}", "t.j2, line 3: Expected an expression, got 'end of statement block'"),
         ("\n{{ 1 / 0 }}", "t.j2, line 2: ZeroDivisionError('division by zero')"),

@@ -72,17 +72,21 @@ def test_eligible_are_the_nearest_with_a_weight() -> None:
 
 def test_round_robin_takes_turns_evenly_mixed() -> None:
     """The one with twice the weight is not taken twice in a row."""
-    picker = RoundRobinPicker()
+    picker = RoundRobinPicker({})
     among = [one("a", weight=2), one("b"), one("c")]
     assert "".join(picker.pick(among).id for _ in range(8)) == "abcaabca"
 
 
-@given(weights=st.lists(st.integers(0, 5), min_size=1, max_size=6), rounds=st.integers(1, 3))
-def test_round_robin_is_exact_over_each_whole_round(weights: list[int], rounds: int) -> None:
+@given(
+    weights=st.lists(st.integers(0, 9), min_size=1, max_size=7), rounds=st.integers(1, 3), rng=st.randoms()
+)
+def test_round_robin_is_exact_over_each_whole_round(
+    weights: list[int], rounds: int, rng: random.Random
+) -> None:
     """As many choices as the weights' sum: each is taken as often as its weight."""
     among = [one(f"i{n}", weight=weight) for n, weight in enumerate(weights)]
     expected = weights if any(weights) else [1] * len(weights)
-    picker = RoundRobinPicker()
+    picker = RoundRobinPicker(rng=rng)
     for _ in range(rounds):
         taken = Counter(picker.pick(among).id for _ in range(sum(expected)))
         assert [taken[f"i{n}"] for n in range(len(weights))] == expected
@@ -94,6 +98,22 @@ def test_who_comes_later_is_not_taken_to_make_up_for_the_past() -> None:
         picker.pick(first)
     taken = Counter(picker.pick([*first, one("c")]).id for _ in range(6))
     assert taken == {"a": 2, "b": 2, "c": 2}
+
+
+@given(rng=st.randoms())
+def test_turns_are_even_whoever_begins(rng: random.Random) -> None:
+    """Also where one round is over and the next begins."""
+    picker = RoundRobinPicker(rng=rng)
+    taken = "".join(picker.pick([one("a"), one("b"), one("c")]).id for _ in range(9))
+    assert taken == taken[:3] * 3
+
+
+def test_the_first_turn_is_anybodys() -> None:
+    """By weight: clients that start together do not all begin with the same one."""
+    among = [one("a", weight=3), one("b")]
+    rng = random.Random(7)
+    first = Counter(RoundRobinPicker(rng=rng).pick(among).id for _ in range(4000))
+    assert 2.6 < first["a"] / first["b"] < 3.4
 
 
 def test_random_is_in_proportion() -> None:
