@@ -358,18 +358,27 @@ class AsyncWatch:
         return await self._client.run(self._plans.start(), self._stop)
 
     async def batches(self) -> AsyncIterator[Batch]:
-        while batches := await self._client.run(self._plans.next_batches(), self._stop):
-            for batch in batches:
-                yield batch
+        while await self._receive():
+            yield self._plans.untold.next_batch()
 
-    async def __aiter__(self) -> AsyncIterator[Event]:
-        async for batch in self.batches():
-            for event in batch.events:
-                yield event
+    def __aiter__(self) -> Self:
+        """A step that is cancelled loses nothing: the next one goes on where it was."""
+        return self
+
+    async def __anext__(self) -> Event:
+        if not await self._receive():
+            raise StopAsyncIteration
+        return self._plans.untold.next_event()
+
+    async def _receive(self) -> bool:
+        plans = self._plans
+        if plans.is_closed or plans.untold:
+            return not plans.is_closed
+        return await self._client.run(plans.receive(), self._stop)
 
     @property
     def next_revision(self) -> int:
-        return self._plans.next_revision
+        return self._plans.told_until
 
     def close(self) -> None:
         self._plans.is_closed = True

@@ -363,31 +363,44 @@ class Watch:
         self._in_use = threading.Lock()
 
     def start(self) -> int:
-        """Until the server watches; returns the first revision that will be told."""
-        with self._in_use:
-            return self._client.run(self._plans.start(), self._stop)
+        """Until the server watches, however long that takes; returns the first revision that will be told,
+        or 0 where the watch was closed meanwhile. Raises ServerError where the server refuses the watch."""
+        try:
+            with self._in_use:
+                return self._client.run(self._plans.start(), self._stop)
+        except Stopped:
+            return 0
 
     def batches(self) -> Iterator[Batch]:
         """The changes of one revision together. Raises Compacted when those that would be next are gone, and
         ServerError where the server refuses the watch; ends when the watch is closed."""
-        while True:
-            try:
-                with self._in_use:
-                    batches = self._client.run(self._plans.next_batches(), self._stop)
-            except Stopped:
-                return
-            if not batches:
-                return
-            yield from batches
+        while self._receive():
+            yield self._plans.untold.next_batch()
 
-    def __iter__(self) -> Iterator[Event]:
-        for batch in self.batches():
-            yield from batch.events
+    def __iter__(self) -> Self:
+        """Raises and ends as ``batches`` does. Who stops to iterate may go on later, without a gap."""
+        return self
+
+    def __next__(self) -> Event:
+        if not self._receive():
+            raise StopIteration
+        return self._plans.untold.next_event()
+
+    def _receive(self) -> bool:
+        """Until there is something to tell; False when the watch is closed."""
+        plans = self._plans
+        if plans.is_closed or plans.untold:
+            return not plans.is_closed
+        try:
+            with self._in_use:
+                return self._client.run(plans.receive(), self._stop)
+        except Stopped:
+            return False
 
     @property
     def next_revision(self) -> int:
         """All before this was told. 0 before the start."""
-        return self._plans.next_revision
+        return self._plans.told_until
 
     def close(self) -> None:
         self._plans.is_closed = True

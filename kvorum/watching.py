@@ -1,6 +1,6 @@
 """A watch that survives reconnects: plans, without I/O.
 
-It goes on at the revision after the last one that was told completely, so nothing is missed and nothing comes
+It goes on at the revision after the last one that has come completely, so nothing is missed and nothing comes
 twice. That rests on two promises of the server: a revision's events come in one answer, and a watch that was
 made without a start begins behind the revision in the header of its first answer.
 
@@ -10,6 +10,9 @@ member is asked whether it knows a leader; if not, or if it does not answer, ano
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -40,6 +43,40 @@ class Batch(NamedTuple):
     events: tuple[Event, ...]
 
 
+class Untold:
+    """What has come and was not told yet, in order: by one reader, by events or by revisions."""
+
+    def __init__(self) -> None:
+        self._begun: deque[Event] = deque()  # what is left of a revision whose events are told one by one
+        self._batches: deque[Batch] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._begun or self._batches)
+
+    def add(self, batches: Iterable[Batch]) -> None:
+        self._batches += batches
+
+    def next_event(self) -> Event:
+        if not self._begun:
+            self._begun += self._batches.popleft().events
+        return self._begun.popleft()
+
+    def next_batch(self) -> Batch:
+        if not self._begun:
+            return self._batches.popleft()
+        rest = tuple(self._begun)
+        self._begun.clear()
+        return Batch(rest[0].revision, rest)
+
+    @property
+    def revision(self) -> int | None:
+        """The first that was not told completely. For any thread."""
+        for queue in (self._begun, self._batches):
+            with suppress(IndexError):
+                return queue[0].revision
+        return None
+
+
 def watch_request(selected: Message, prev_kv: bool, puts: bool, deletes: bool) -> Message:
     filters = [name for wanted, name in ((puts, "NOPUT"), (deletes, "NODELETE")) if not wanted]
     if len(filters) == 2:
@@ -53,7 +90,8 @@ class WatchPlans:
     def __init__(self, core: Core, create: Message, start_revision: int = 0) -> None:
         self._core = core
         self._create = {**create, "progress_notify": True}
-        self.next_revision = start_revision  # 0: not known yet
+        self.untold = Untold()
+        self.next_revision = start_revision  # the next that is to come; 0: not known yet
         self.stream: Any = None  # the shell's
         self.failure: KvorumError | None = None  # what keeps it from being told; None if nothing does
         self.is_closed = False  # set by the shell, which then ends the stream
@@ -73,26 +111,37 @@ class WatchPlans:
             yield from self._drop()
         return self.next_revision
 
-    def next_batches(self) -> Plan[list[Batch]]:
-        """What comes next, in order; none when the watch was closed. Raises Compacted when what would be next
-        is gone, and ServerError where the server refuses the watch."""
-        while not self.is_closed:
+    def receive(self) -> Plan[bool]:
+        """Until there is something untold; False when the watch was closed. Raises Compacted when what would
+        be next is gone, and ServerError where the server refuses the watch."""
+        while not self.untold and not self.is_closed:
             frame = yield from self._next_frame()
-            batches = self._batches(frame) if frame else []
-            if batches:
-                return batches
-        yield from self._drop()
-        return []
+            if frame:
+                self._take_events(frame)
+        if self.is_closed:
+            yield from self._drop()
+        return not self.is_closed
 
-    def _batches(self, frame: Message) -> list[Batch]:
-        events = [event(one) for one in frame.get("events", ())]
-        grouped = groupby(events, key=lambda one: one.revision)
-        batches = [
-            Batch(revision, tuple(group)) for revision, group in grouped if revision >= self.next_revision
-        ]
-        if batches:
-            self.next_revision = batches[-1].revision + 1
+    def next_batches(self) -> Plan[list[Batch]]:
+        """What comes next, in order; none when the watch was closed. Raises as ``receive`` does."""
+        batches: list[Batch] = []
+        if (yield from self.receive()):
+            while self.untold:
+                batches.append(self.untold.next_batch())
         return batches
+
+    @property
+    def told_until(self) -> int:
+        """All before this revision was told. For any thread."""
+        next_revision = self.next_revision  # read first: it moves on behind what is untold
+        return self.untold.revision or next_revision
+
+    def _take_events(self, frame: Message) -> None:
+        events = [event(one) for one in frame.get("events", ())]
+        for revision, group in groupby(events, key=lambda one: one.revision):
+            if revision >= self.next_revision:
+                self.untold.add([Batch(revision, tuple(group))])
+                self.next_revision = revision + 1
 
     def _next_frame(self) -> Plan[Message | None]:
         """The next answer of the server, None if there was nothing new. Where the stream is lost, another is

@@ -183,6 +183,50 @@ def test_filters(client: Any, key: str) -> None:
         client.watch(key, puts=False, deletes=False)
 
 
+def test_who_stops_to_iterate_and_begins_again_misses_nothing(client: Any, key: str) -> None:
+    """Many revisions come at once from the past; they are told one by one."""
+    start = client.put(key, "0").revision
+    for number in range(1, 6):
+        client.put(key, str(number))
+    client.transact([], [Put(key, "6"), Put(key + "b", "7")])
+    with client.watch(key, prefix=True, start_revision=start) as watch:
+        for number in range(3):
+            event = next(iter(watch))
+            assert event.value == b"%d" % number
+            assert watch.next_revision == event.revision + 1, "what is told, not what was received"
+        told = [next(iter(watch.batches())) for _ in range(3)]
+        assert [event.value for batch in told for event in batch.events] == [b"3", b"4", b"5"]
+        assert next(iter(watch)).value == b"6"
+        assert watch.next_revision == told[-1].revision + 1, "the revision is not told completely"
+        [rest] = next(iter(watch.batches())).events
+        assert rest.value == b"7"
+
+
+def test_a_watch_that_was_closed_tells_nothing_more(client: Any, key: str) -> None:
+    start = client.put(key, "0").revision
+    client.put(key, "1")
+    with client.watch(key, start_revision=start) as watch:
+        next(iter(watch))
+    assert list(watch) == []
+
+
+def test_a_watch_may_be_closed_while_it_looks_for_somebody(make_client: MakeClient) -> None:
+    with make_client(f"127.0.0.1:{free_port()}") as client:
+        watch = client.watch("a")
+        started: queue.Queue[Any] = queue.Queue()
+
+        def start() -> None:
+            try:
+                started.put(watch.start())
+            except BaseException as error:
+                started.put(error)
+
+        threading.Thread(target=start, daemon=True).start()
+        wait_until(lambda: watch._plans.failure is not None if hasattr(watch, "_plans") else True)
+        watch.close()
+        assert started.get(timeout=SECONDS) == 0
+
+
 def test_a_value_far_larger_than_a_packet_is_told(client: Any, key: str) -> None:
     with following(client.watch(key)) as told:
         client.put(key, b"\x00\xff" * 500_000)
