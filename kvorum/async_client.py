@@ -437,7 +437,10 @@ class AsyncLease:
             self._keeper.cancel()
 
     async def _keep(self) -> None:
-        why = await self._client.run(self._plans.keep())
+        try:
+            why = await self._client.run(self._plans.keep())
+        except Exception as error:  # a defect, but whoever relies on the lease must hear of it
+            why = str(self._plans.lose(f"the lease is not renewed any more: {error!r}"))
         if self._on_lost is not None:
             self._on_lost(why)
 
@@ -447,4 +450,8 @@ class AsyncLease:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close()
+        try:
+            await self.close()
+        except KvorumError:
+            if kind is None:
+                raise

@@ -454,7 +454,7 @@ class Lease:
         return self._plans.lost is not None
 
     def open(self) -> Self:
-        """Have it granted, and keep it alive from now on."""
+        """Have it granted, and keep it alive from now on. Once: for another lease make another of these."""
         self._client.run(self._plans.open())
         threading.Thread(target=self._keep, name=f"kvorum-lease-{self.id:x}", daemon=True).start()
         return self
@@ -473,6 +473,8 @@ class Lease:
             why = self._client.run(self._plans.keep(), self._stop)
         except Stopped:
             return
+        except Exception as error:  # a defect, but whoever relies on the lease must hear of it
+            why = str(self._plans.lose(f"the lease is not renewed any more: {error!r}"))
         if self._on_lost is not None and not self._stop.is_set():
             self._on_lost(why)
 
@@ -482,4 +484,8 @@ class Lease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except KvorumError:  # then it ends by itself; what the block has raised is told rather than that
+            if kind is None:
+                raise

@@ -45,7 +45,9 @@ def keep_alive(core: Core, lease_id: int, timeout: float | None = None) -> Plan[
     """The TTL that it has from now on; 0 if there is no such lease."""
     answer = yield from core.call(KEEPALIVE, {"ID": str(lease_id)}, safe=True, timeout=timeout)
     if "result" not in answer:  # nothing may be concluded from that, least of all that the lease has ended
-        raise ServerError(f"no answer to a keepalive: {str(answer)[:200]}")
+        error = ServerError(f"no answer to a keepalive: {str(answer)[:200]}")
+        error.maybe_done = True
+        raise error
     return int(answer["result"].get("TTL", 0))
 
 
@@ -62,6 +64,8 @@ class LeasePlans:
         self.lost: str | None = None  # why
 
     def open(self) -> Plan[None]:
+        if self.sure_until:
+            raise RuntimeError(f"lease {self.id:x} was opened before: make another")
         begun = self._core.clock()
         self.id, self.ttl = yield from grant(self._core, self.ttl, self.id)
         self._renewed(begun, self.ttl)
@@ -81,15 +85,16 @@ class LeasePlans:
         """Once; False if nobody could be asked within ``timeout`` seconds. Raises LeaseLost."""
         begun = self._core.clock()
         if begun >= self.sure_until:
-            raise self._is_lost("the lease was not renewed in time")
+            raise self.lose("the lease was not renewed in time")
         try:
             ttl = yield from keep_alive(self._core, self.id, min(timeout, self.sure_until - begun))
         except KvorumError as error:
-            if is_passing(error) and self._core.clock() < self.sure_until:
+            tells_nothing = is_passing(error) or error.maybe_done
+            if tells_nothing and self._core.clock() < self.sure_until:
                 return False
-            raise self._is_lost(f"the lease could not be renewed: {error}") from error
+            raise self.lose(f"the lease could not be renewed: {error}") from error
         if not ttl:
-            raise self._is_lost("the lease has ended")
+            raise self.lose("the lease has ended")
         self._renewed(begun, ttl)
         return True
 
@@ -97,7 +102,8 @@ class LeasePlans:
         self.sure_until = begun + ttl
         self.due_at = begun + ttl / RENEWALS_PER_TTL
 
-    def _is_lost(self, why: str) -> LeaseLost:
+    def lose(self, why: str) -> LeaseLost:
+        """Nobody knows any more whether it lives."""
         self.lost = why
         return LeaseLost(why)
 

@@ -26,6 +26,7 @@ from kvorum import (
 )
 from tests.common.servers import Server, free_port
 from tests.kvorum.clients import MakeClient
+from tests.kvorum.raw_server import Connection, raw_server
 
 SECONDS = 20
 
@@ -274,6 +275,39 @@ def test_the_loss_of_a_lease_is_told(client: Any) -> None:
         assert lost.get(timeout=SECONDS) == "the lease has ended"
         assert lease.is_lost
     assert lost.empty(), "told once"
+
+
+def test_a_keeper_that_meets_a_defect_does_not_go_silently(client: Any) -> None:
+    lost: queue.Queue[str] = queue.Queue()
+
+    def broken() -> None:
+        raise ZeroDivisionError("a defect")
+
+    lease = client.lease(2, on_lost=lost.put)
+    lease._plans.keep = broken
+    with lease:
+        assert "ZeroDivisionError('a defect')" in lost.get(timeout=SECONDS)
+        assert lease.is_lost
+
+
+def test_what_a_block_raises_is_told_and_not_that_its_lease_could_not_be_revoked(
+    make_client: MakeClient,
+) -> None:
+    def grants(connection: Connection) -> None:
+        request = connection.request()
+        assert request is not None
+        connection.answer(ID=request["ID"], TTL="60")
+
+    def fail(client: Any) -> None:
+        with client.lease(60):
+            raise ZeroDivisionError
+
+    with (
+        raw_server(grants, Connection.request) as server,
+        make_client(server.url, timeout=0.3) as client,
+        pytest.raises(ZeroDivisionError),
+    ):
+        fail(client)
 
 
 def test_leases_by_hand(client: Any) -> None:
