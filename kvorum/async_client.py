@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from kvorum import leases, operations
 from kvorum.client import PAGE
-from kvorum.clock import now
+from kvorum.clock import now, seconds
 from kvorum.endpoints import Endpoints
 from kvorum.errors import KvorumError
 from kvorum.leases import LeasePlans
@@ -62,10 +62,9 @@ class AsyncClient:
         password: str = "",
     ) -> None:
         rng = random.SystemRandom()  # a forked process must not choose the same ids
-        self.core = Core(
-            Endpoints(endpoints, rng), clock=now, rng=rng, timeout=timeout, user=user, password=password
-        )
-        self._dial_timeout, self._tls = dial_timeout, tls or Tls()
+        known = Endpoints(endpoints, rng, "http" if tls is None else "https")
+        self.core = Core(known, clock=now, rng=rng, timeout=timeout, user=user, password=password)
+        self._dial_timeout, self._tls = seconds("dial_timeout", dial_timeout), tls or Tls()
         self._made: AsyncHttp | None = None
         self._to_close: weakref.WeakSet[Any] = weakref.WeakSet()
 

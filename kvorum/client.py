@@ -49,7 +49,8 @@ class Stopped(Exception):
 
 
 class Client:
-    """Times in seconds; ``timeout`` is for a whole call, with all that is tried again in it."""
+    """Times in seconds; ``timeout`` is for a whole call, with all that is tried again in it. With ``tls``
+    endpoints are https where they do not say what they are."""
 
     def __init__(
         self,
@@ -62,11 +63,11 @@ class Client:
         password: str = "",
     ) -> None:
         rng = random.SystemRandom()  # a forked process must not choose the same ids
-        self.core = Core(
-            Endpoints(endpoints, rng), clock=now, rng=rng, timeout=timeout, user=user, password=password
-        )
+        known = Endpoints(endpoints, rng, "http" if tls is None else "https")
+        self.core = Core(known, clock=now, rng=rng, timeout=timeout, user=user, password=password)
         self._http = SyncHttp(dial_timeout, tls or Tls())
         self._to_close: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._lock = threading.Lock()  # of what is to be closed
 
     def __enter__(self) -> Self:
         return self
@@ -78,13 +79,16 @@ class Client:
 
     def close(self) -> None:
         """Ends watches; leases that are still held are no longer kept alive."""
-        for one in list(self._to_close):
+        with self._lock:
+            to_close = list(self._to_close)
+        for one in to_close:
             one.abandon()
         self._http.close()
 
     def adopt(self, one: Any) -> None:
         """Its ``abandon`` is called when the client is closed, unless it is no more by then."""
-        self._to_close.add(one)
+        with self._lock:
+            self._to_close.add(one)
 
     # Plans.
 

@@ -18,28 +18,40 @@ FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 2.0
 
 
-def parsed(endpoint: str) -> str:
-    """As scheme://host:port. Raises KvorumError with what was expected."""
+def parsed(endpoint: str, scheme: str = "http") -> str:
+    """As scheme://host:port; with ``scheme`` where it has none. Raises KvorumError with what was expected."""
     try:
-        parts = urlsplit(endpoint if "://" in endpoint else f"http://{endpoint}")
-        host, port = parts.hostname, parts.port or DEFAULT_PORT
+        parts = urlsplit(endpoint if "://" in endpoint else f"{scheme}://{endpoint}")
+        host, port = parts.hostname, DEFAULT_PORT if parts.port is None else parts.port
     except ValueError:
-        host, port = None, 0
-    if not host or parts.scheme not in ("http", "https"):
-        raise KvorumError(f"{endpoint!r} is no endpoint: expected HOST:PORT or http(s)://HOST:PORT")
+        raise _no_endpoint(endpoint) from None
+    if parts.username is not None:
+        raise KvorumError(f"the endpoint of {host!r} has a user in it: give user= and password= instead")
+    has_more = parts.path.strip("/") or parts.query or parts.fragment
+    if not host or not port or has_more or parts.scheme not in ("http", "https"):
+        raise _no_endpoint(endpoint)
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-class Endpoints:
-    """In the given order, from a random one on."""
+def _no_endpoint(given: str) -> KvorumError:
+    return KvorumError(f"{given!r} is no endpoint: expected HOST:PORT or http(s)://HOST:PORT")
 
-    def __init__(self, endpoints: str | Iterable[str], rng: random.Random) -> None:
+
+class Endpoints:
+    """In the given order, from a random one on. ``scheme`` is that of those that are given without."""
+
+    def __init__(self, endpoints: str | Iterable[str], rng: random.Random, scheme: str = "http") -> None:
         given = endpoints.split(",") if isinstance(endpoints, str) else endpoints
-        self._all = [parsed(one.strip()) for one in given if one.strip()]
+        self._scheme = scheme
+        self._all = [self.parsed(one.strip()) for one in given if one.strip()]
         if not self._all:
             raise KvorumError("no endpoint is given: expected at least one HOST:PORT")
         self._rng = rng
         self._at = rng.randrange(len(self._all))
+
+    def parsed(self, endpoint: str) -> str:
+        """It need not be one of these. Raises KvorumError."""
+        return parsed(endpoint, self._scheme)
 
     def __len__(self) -> int:
         return len(self._all)

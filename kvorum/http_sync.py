@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import h11
 
+from kvorum.clock import seconds
 from kvorum.errors import ConnectionFailed
 from kvorum.messages import Lines, decode
 from kvorum.plans import Exchange, OpenStream, Reply
@@ -39,7 +40,7 @@ class SyncHttp:
     """For several threads at once. Times in seconds."""
 
     def __init__(self, dial_timeout: float, tls: Tls) -> None:
-        self._dial_timeout = dial_timeout
+        self._dial_timeout = seconds("dial_timeout", dial_timeout)
         self._tls = tls
         self._lock = threading.Lock()
         self._idle: dict[str, collections.deque[tuple[float, _Connection]]] = {}

@@ -16,10 +16,11 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from kvorum.endpoints import Endpoints, parsed
+from kvorum.clock import seconds
+from kvorum.endpoints import Endpoints
 from kvorum.errors import ConnectionFailed, InvalidToken, KvorumError, ServerError, Unavailable
 from kvorum.messages import Message, decode, encode
 
@@ -42,7 +43,7 @@ class Exchange:
     endpoint: str
     path: str
     body: bytes
-    token: str
+    token: str = field(repr=False)  # who reads a traceback need not have it
     timeout: float
 
 
@@ -51,7 +52,7 @@ class OpenStream:
     endpoint: str
     path: str
     body: bytes
-    token: str
+    token: str = field(repr=False)
     timeout: float
 
 
@@ -93,7 +94,7 @@ class Core:
         self.endpoints = endpoints
         self.clock = clock
         self.rng = rng
-        self.timeout = timeout
+        self.timeout = seconds("timeout", timeout)
         self._user, self._password = user, password
         self._token = ""
 
@@ -110,10 +111,18 @@ class Core:
         return self._call(path, encode(message), safe, timeout, self.clock() + timeout)
 
     def call_at(self, endpoint: str, path: str, message: Message) -> Plan[Message]:
-        """One try, at this endpoint."""
-        token = yield from self.token(self.clock() + self.timeout)
-        reply = yield Exchange(parsed(endpoint), path, encode(message), token, self.timeout)
-        return decode(reply.status, reply.body)
+        """One try, at this endpoint; two where the token has run out."""
+        where, body, is_renewed = self.endpoints.parsed(endpoint), encode(message), False
+        while True:
+            token = yield from self.token(self.clock() + self.timeout)
+            reply = yield Exchange(where, path, body, token, self.timeout)
+            try:
+                return decode(reply.status, reply.body)
+            except InvalidToken:
+                if not token or is_renewed:
+                    raise
+                self.forget_token(token)
+                is_renewed = True
 
     def _call(self, path: str, body: bytes, safe: bool, timeout: float, deadline: float) -> Plan[Message]:
         failures, maybe_done, token_renewed = 0, False, False

@@ -22,6 +22,7 @@ from kvorum.types import DeleteResult, Key, OperationResult, PutResult, RangeRes
 
 TXN = "/v3/kv/txn"
 R = TypeVar("R", bound=OperationResult)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,10 @@ class Compare:
     key: bytes
     result: str
     operand: int | bytes
+
+    def __bool__(self) -> bool:
+        # ``a and b`` would be b, and a would not be compared.
+        raise TypeError("a compare is neither true nor false here: give several separated by commas")
 
     def message(self) -> Message:
         field = {"CREATE": "create_revision", "MOD": "mod_revision"}.get(self.target, self.target.lower())
@@ -62,7 +67,7 @@ class Attribute:
         expected: type = bytes if self._target == "VALUE" else int
         if isinstance(operand, str) and expected is bytes:
             operand = operand.encode()
-        if not isinstance(operand, expected):
+        if not isinstance(operand, expected) or isinstance(operand, bool):
             raise TypeError(
                 f"{self._target.lower()} is compared with {operand!r}: expected {expected.__name__}"
             )
@@ -134,10 +139,17 @@ def txn_request(
     otherwise: Sequence[Operation[Any]] = (),
 ) -> Message:
     return {
-        "compare": [one.message() for one in compares],
-        "success": [one.message() for one in then],
-        "failure": [one.message() for one in otherwise],
+        "compare": [one.message() for one in _all_are(Compare, "compares", compares)],
+        "success": [one.message() for one in _all_are(Operation, "operations", then)],
+        "failure": [one.message() for one in _all_are(Operation, "operations", otherwise)],
     }
+
+
+def _all_are(kind: type[T], name: str, given: Sequence[T]) -> Sequence[T]:
+    for one in given:
+        if not isinstance(one, kind):
+            raise TypeError(f"a transaction has {type(one).__name__} among its {name}: expected {name} only")
+    return given
 
 
 class Pending(Generic[R]):
@@ -165,8 +177,10 @@ class Branch:
     def __init__(self) -> None:
         self.operations: list[Operation[Any]] = []
         self._pending: list[Pending[Any]] = []
+        self._has_ended = False
 
     def add(self, operation: Operation[R]) -> Pending[R]:
+        self._check_open()
         pending = Pending[R]()
         self.operations.append(operation)
         self._pending.append(pending)
@@ -185,6 +199,15 @@ class Branch:
     ) -> Pending[DeleteResult]:
         return self.add(Delete(key, range_end, prefix=prefix, prev_kv=prev_kv))
 
+    def _check_open(self) -> None:
+        if self._has_ended:
+            raise RuntimeError("the transaction has ended: begin another")
+
+    def end(self) -> None:
+        """What would be added from now on would not be carried out."""
+        self._check_open()
+        self._has_ended = True
+
     def fulfil(self, responses: tuple[OperationResult, ...]) -> None:
         for pending, response in zip(self._pending, responses, strict=True):
             pending._fulfil(response)
@@ -201,9 +224,14 @@ class TransactionBuilder(Branch):
         self._outcome: TxnResult | None = None
 
     def when(self, *compares: Compare) -> None:
-        self.compares += compares
+        """All of them must hold, and those of other calls too."""
+        self._check_open()
+        self.compares += _all_are(Compare, "compares", compares)
 
     def request(self) -> Message:
+        """Once: what it is made of is complete with that."""
+        self.end()
+        self.otherwise.end()
         return txn_request(self.compares, self.operations, self.otherwise.operations)
 
     def complete(self, outcome: TxnResult) -> None:

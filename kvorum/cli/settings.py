@@ -52,7 +52,7 @@ class Settings:
             [endpoint] if endpoint else self.endpoints,
             dial_timeout=self.dial_timeout,
             command_timeout=self.command_timeout,
-            tls=self.tls,
+            tls=self._asked_tls,
             credentials=self.credentials,
         )
 
@@ -78,12 +78,17 @@ class Settings:
 
         return AsyncClient(self.endpoints, **self._of_a_client())
 
+    @property
+    def _asked_tls(self) -> Tls | None:
+        """None where no flag asks for it: then an endpoint without a scheme is http."""
+        return None if self.tls == Tls() else self.tls
+
     def _of_a_client(self) -> dict[str, Any]:
         name, password = self.credentials or ("", "")
         return {
             "timeout": self.command_timeout,
             "dial_timeout": self.dial_timeout,
-            "tls": self.tls,
+            "tls": self._asked_tls,
             "user": name,
             "password": password,
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -144,6 +145,34 @@ def test_a_server_of_an_unknown_authority_is_not_talked_to(
     ):
         client.get("tls/a")
     assert not caught.value.maybe_done
+
+
+def test_an_endpoint_without_a_scheme_is_https_where_tls_is_asked_for(
+    encrypted: str, certificates: dict[str, str], make_client: MakeClient
+) -> None:
+    tls = Tls(certificates["ca"], certificates["user"], certificates["user_key"])
+    bare = encrypted.removeprefix("https://")
+    with make_client(bare, tls=tls, timeout=SECONDS) as client:
+        client.put("tls/a", "1", idempotent=True)
+        assert client.status(bare)["leader"]
+
+
+def test_a_server_of_another_name_is_not_talked_to(
+    encrypted: str, certificates: dict[str, str], make_client: MakeClient
+) -> None:
+    """Its certificate is good, but says 127.0.0.1."""
+    tls = Tls(certificates["ca"], certificates["user"], certificates["user_key"])
+    other = encrypted.replace("127.0.0.1", "localhost")
+    with (
+        make_client(other, tls=tls, timeout=1) as client,
+        pytest.raises(ConnectionFailed, match=r"(?i)certificate") as caught,
+    ):
+        client.get("tls/a")
+    assert not caught.value.maybe_done
+    with (
+        make_client(other, tls=replace(tls, skip_verify=True), timeout=SECONDS) as client,
+    ):
+        client.get("tls/a")
 
 
 def test_who_shows_no_certificate_is_refused(

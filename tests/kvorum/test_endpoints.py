@@ -25,10 +25,31 @@ def test_endpoints_can_be_written_shortly(given: str, meant: str) -> None:
     assert parsed(given) == meant
 
 
-@pytest.mark.parametrize("given", ["", "ftp://a:1", "http://", "a:port", "a:99999", ":1"])
+@pytest.mark.parametrize(
+    "given", ["", "ftp://a:1", "http://", "a:port", "a:99999", ":1", "a:0", "::1", "unix:///s"]
+)
 def test_what_is_no_endpoint_is_refused_with_what_was_expected(given: str) -> None:
     with pytest.raises(KvorumError, match="expected HOST:PORT"):
         parsed(given)
+
+
+@pytest.mark.parametrize("given", ["http://a:1/etcd", "a:1/etcd", "http://a:1?x=1", "http://a:1#x"])
+def test_what_would_be_left_out_of_an_endpoint_is_refused(given: str) -> None:
+    with pytest.raises(KvorumError, match="expected HOST:PORT"):
+        parsed(given)
+
+
+def test_a_password_in_an_endpoint_is_not_told_to_everybody() -> None:
+    with pytest.raises(KvorumError, match="user=") as caught:
+        parsed("http://ann:secret@a:1")
+    assert "secret" not in str(caught.value)
+
+
+def test_with_tls_it_is_the_scheme_that_need_not_be_written() -> None:
+    """A password must not go unencrypted because eight letters are missing."""
+    assert parsed("a:1", "https") == "https://a:1"
+    assert parsed("http://a:1", "https") == "http://a:1"
+    assert list(Endpoints("a,http://b", random.Random(1), "https")) == ["https://a:2379", "http://b:2379"]
 
 
 def test_at_least_one_is_needed() -> None:

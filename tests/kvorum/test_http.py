@@ -27,6 +27,21 @@ def nothing_left() -> Iterator[None]:
     assert not [str(one.message) for one in warned if issubclass(one.category, ResourceWarning)]
 
 
+@pytest.mark.parametrize("dial_timeout", [0, None])
+def test_what_is_no_time_out_for_a_connection_is_refused(make_client: MakeClient, dial_timeout: Any) -> None:
+    with pytest.raises(KvorumError, match="dial_timeout is"), make_client("a:1", dial_timeout=dial_timeout):
+        pass
+
+
+def test_a_name_that_can_be_none_is_told(make_client: MakeClient) -> None:
+    with (
+        make_client("a" * 70, timeout=0.2) as client,
+        pytest.raises(ConnectionFailed, match="cannot connect") as caught,
+    ):
+        client.put("a", "1")
+    assert not caught.value.maybe_done
+
+
 def test_a_connection_serves_one_request_after_the_other(make_client: MakeClient) -> None:
     with raw_server(answering(1, 2, 3)) as server, make_client(server.url) as client:
         assert [client.put("a", "1").revision for _ in range(3)] == [1, 2, 3]

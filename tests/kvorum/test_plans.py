@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
-from kvorum.errors import ConnectionFailed, InvalidToken, ServerError, Unavailable
+from kvorum.errors import ConnectionFailed, InvalidToken, KvorumError, ServerError, Unavailable
 from kvorum.plans import SHORTEST_TRY_SECONDS
 from tests.kvorum.fake_effects import BROKEN, REFUSED, Stage, Takes, TakesAll, answer, refusal
 
@@ -153,3 +154,25 @@ def test_a_wrong_password_is_raised() -> None:
     stage = Stage(wrong, user="ann", password="x")
     with pytest.raises(ServerError, match="invalid user ID or password"):
         stage.run(stage.core.call(PUT, {}))
+
+
+def test_a_call_at_one_endpoint_renews_its_token_too() -> None:
+    stage = Stage(
+        *(answer(token="t1"), INVALID_TOKEN, answer(token="t2"), answer(leader="1")), user="ann", password="x"
+    )
+    assert stage.run(stage.core.call_at("z", "/v3/maintenance/status", {})) == {"leader": "1"}
+    assert stage.asked("/v3/maintenance") == ["z", "z"]
+
+
+@pytest.mark.parametrize("timeout", [0, -1, None, float("inf"), float("nan"), "5"])
+def test_what_is_no_time_out_is_refused(timeout: Any) -> None:
+    with pytest.raises(KvorumError, match="expected a number of seconds"):
+        Stage(timeout=timeout)
+
+
+def test_what_is_shown_of_a_request_has_no_token_in_it() -> None:
+    stage = Stage(answer(token="secret"), answer(), user="ann", password="x")
+    stage.run(stage.core.call(PUT, {}))
+    [put] = stage.exchanges(PUT)
+    assert put.token == "secret"
+    assert "secret" not in repr(put)

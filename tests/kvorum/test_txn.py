@@ -43,7 +43,10 @@ def test_compares_are_written_as_expressions() -> None:
     ]
 
 
-@pytest.mark.parametrize(("attribute", "operand"), [(version, "5"), (mod_revision, None), (value, 5)])
+@pytest.mark.parametrize(
+    ("attribute", "operand"),
+    [(version, "5"), (mod_revision, None), (value, 5), (version, True), (version, 1.0)],
+)
 def test_comparing_with_another_kind_is_refused(attribute: object, operand: object) -> None:
     with pytest.raises(TypeError, match="expected"):
         attribute("a") == operand  # type: ignore[operator]  # noqa: B015
@@ -78,3 +81,37 @@ def test_before_its_end_a_transaction_has_no_outcome() -> None:
     builder.put("a", "1")
     with pytest.raises(RuntimeError, match="not carried out"):
         builder.succeeded  # noqa: B018
+
+
+def test_compares_are_not_joined_by_words_of_python() -> None:
+    """``a and b`` would be b, and the transaction would go through without a."""
+    with pytest.raises(TypeError, match="separated by commas"):
+        (version("a") == 1) and (version("b") == 2)
+    with pytest.raises(TypeError, match="separated by commas"):
+        1 < version("a") < 5  # noqa: B015
+    with pytest.raises(TypeError, match="separated by commas"):
+        not exists("a")
+
+
+@pytest.mark.parametrize("wrong", [True, "a", version("a"), [exists("a")]])
+def test_what_is_no_compare_is_refused_where_it_is_written(wrong: object) -> None:
+    with pytest.raises(TypeError, match="expected compares"):
+        TransactionBuilder().when(wrong)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="expected compares"):
+        txn_request([wrong], [])  # type: ignore[list-item]
+
+
+def test_what_is_no_operation_is_refused() -> None:
+    with pytest.raises(TypeError, match="expected operations"):
+        txn_request([], [exists("a")])  # type: ignore[list-item]
+
+
+def test_what_comes_after_the_end_of_a_transaction_is_not_dropped_in_silence() -> None:
+    builder = TransactionBuilder()
+    builder.put("a", "1")
+    builder.request()
+    for late in (lambda: builder.put("b", "1"), lambda: builder.otherwise.get("b"), lambda: builder.when()):
+        with pytest.raises(RuntimeError, match="has ended"):
+            late()
+    with pytest.raises(RuntimeError, match="has ended"):
+        builder.request()
