@@ -58,7 +58,7 @@ class AsyncHttp:
                 allow_redirects=False,
             ) as response:
                 return Reply(response.status, await response.read())
-        except (aiohttp.ClientError, OSError) as error:
+        except _FAILURES as error:
             raise _unanswered(request, error) from error
 
     async def open_stream(self, request: OpenStream) -> AsyncStream:
@@ -75,7 +75,7 @@ class AsyncHttp:
                 )
                 if response.status != 200:
                     decode(response.status, await response.read())
-        except (aiohttp.ClientError, OSError) as error:
+        except _FAILURES as error:
             raise _unanswered(request, error) from error
         return AsyncStream(response, request)
 
@@ -139,8 +139,12 @@ def _headers(request: Exchange | OpenStream) -> dict[str, str]:
     return headers
 
 
+_FAILURES = (aiohttp.ClientError, OSError, UnicodeError)
+_NOT_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, UnicodeError)  # of a bad name
+
+
 def _unanswered(request: Exchange | OpenStream, error: Exception) -> ConnectionFailed:
-    if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)):
+    if isinstance(error, _NOT_CONNECTED):
         return ConnectionFailed(
             f"cannot connect to {request.endpoint.removeprefix('http://')}: {error}", maybe_done=False
         )
