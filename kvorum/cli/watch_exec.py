@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NoReturn
@@ -47,8 +47,9 @@ class Wanted:
 
 def run(settings: Settings, wanted: Wanted) -> NoReturn:
     """Until a signal comes, or the server cannot go on."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end)
+    ending = _Ending()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, ending)
     watching = settings.client()
     with (
         watching as client,
@@ -63,15 +64,37 @@ def run(settings: Settings, wanted: Wanted) -> NoReturn:
         try:
             for batch in watch.batches():
                 for environment, given in _runs(batch, wanted.is_batch):
-                    _run(wanted, batch.revision, environment, given)
+                    _run(wanted, batch.revision, environment, given, ending)
         except Compacted as error:
             print(f"watch was canceled ({error})", file=sys.stderr)
     raise Failure("watch is canceled by the server", EXIT_INTERRUPTED)
 
 
-def _end(number: int, frame: FrameType | None) -> NoReturn:
-    """By an exception, so that the command is ended too."""
-    raise SystemExit(128 + number)
+class _Ending:
+    """A signal ends us by an exception, so that the command is ended too. While the command is being started,
+    the exception waits until we know which process it is."""
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._is_starting = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if not self._number:
+            self._number = number
+            self._end()
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        self._is_starting = True
+        try:
+            yield
+        finally:
+            self._is_starting = False
+            self._end()
+
+    def _end(self) -> None:
+        if self._number and not self._is_starting:
+            raise SystemExit(128 + self._number)
 
 
 def _runs(batch: Batch, is_batch: bool) -> Iterator[tuple[dict[str, str], bytes]]:
@@ -120,18 +143,20 @@ def _kv_as_json(kv: KeyValue) -> dict[str, Any]:
     }
 
 
-def _run(wanted: Wanted, revision: int, environment: dict[str, str], given: bytes) -> None:
-    process = subprocess.Popen(
-        wanted.command,
-        shell=True,
-        env={**os.environ, **environment},
-        stdin=subprocess.PIPE,
-        process_group=0,  # so that what it has started can be ended with it
-    )
+def _run(wanted: Wanted, revision: int, environment: dict[str, str], given: bytes, ending: _Ending) -> None:
+    process: subprocess.Popen[bytes] | None = None
     try:
+        with ending.starting():
+            process = subprocess.Popen(
+                wanted.command,
+                shell=True,
+                env={**os.environ, **environment},
+                stdin=subprocess.PIPE,
+                process_group=0,  # so that what it has started can be ended with it
+            )
         process.communicate(given)
     finally:
-        if process.returncode is None:  # we are told to end
+        if process is not None and process.returncode is None:  # we are told to end
             _stop(process)
     code = process.returncode
     if code:

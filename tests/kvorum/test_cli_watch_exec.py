@@ -10,9 +10,11 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import kvorum.cli.main
 from kvorum import Client
 from tests.common.clusters import start_kvorum_cluster
 from tests.common.commands import KVORUM
@@ -184,6 +186,38 @@ def test_a_command_ends_with_its_watch(
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=SECONDS)
     assert ended.exists()
+
+
+def test_a_signal_while_the_command_starts_ends_it_too(
+    store: Client, kvorum_server: Server, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes when there is a process, and nobody has heard of it yet."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    class SignalledPopen(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            started.append(self)
+            signal.raise_signal(signal.SIGTERM)
+
+    start = store.put(f"{key}a", "1").revision
+    monkeypatch.setattr("kvorum.cli.watch_exec.subprocess.Popen", SignalledPopen)
+    words = [f"--endpoints=127.0.0.1:{kvorum_server.port}", "watch", key, f"--rev={start}"]
+    with handlers_restored(), pytest.raises(SystemExit) as caught:
+        kvorum.cli.main.run([*words, "--exec", "sleep 600"])
+    assert caught.value.code == 128 + signal.SIGTERM
+    [process] = started
+    assert process.returncode == -signal.SIGTERM
+
+
+@contextlib.contextmanager
+def handlers_restored() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_a_past_that_is_gone_is_an_error(store: Client, kvorum_server: Server, key: str) -> None:
