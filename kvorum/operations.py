@@ -28,6 +28,8 @@ RANGE = "/v3/kv/range"
 PUT = "/v3/kv/put"
 DELETE = "/v3/kv/deleterange"
 COMPACT = "/v3/kv/compaction"
+SMALL_PAGE_BYTES = 256 * 1024
+LARGEST_PAGE_KEYS = 16_000
 
 
 def read(core: Core, selected: Message, **options: Any) -> Plan[RangeResult]:
@@ -103,7 +105,9 @@ def status(core: Core, endpoint: str | None) -> Plan[Message]:
 
 
 class Pages:
-    """All keys with a prefix, ``size`` at a time, as of one revision: the first page's, or ``revision``."""
+    """All keys with a prefix, bit by bit, as of one revision: the first page's, or ``revision``. The first one
+    has ``size`` keys. As long as pages are small in bytes, each has twice as many keys as the one before, for
+    a server counts all that lies behind a page."""
 
     def __init__(
         self, core: Core, prefix: Key, size: int, revision: int = 0, keys_only: bool = False
@@ -128,4 +132,6 @@ class Pages:
         self.is_at_end = not page.more
         if page.kvs:
             self._begin = page.kvs[-1].key + b"\0"
+        if sum(len(kv.key) + len(kv.value) for kv in page.kvs) < SMALL_PAGE_BYTES:
+            self._size = min(2 * self._size, max(self._size, LARGEST_PAGE_KEYS))
         return page.kvs
