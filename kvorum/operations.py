@@ -106,8 +106,8 @@ def status(core: Core, endpoint: str | None) -> Plan[Message]:
 
 class Pages:
     """All keys with a prefix, bit by bit, as of one revision: the first page's, or ``revision``. The first one
-    has ``size`` keys. As long as pages are small in bytes, each has twice as many keys as the one before, for
-    a server counts all that lies behind a page."""
+    has ``size`` keys. While pages are small in bytes, each has twice as many keys as the one before: a server
+    counts all that lies behind a page."""
 
     def __init__(
         self, core: Core, prefix: Key, size: int, revision: int = 0, keys_only: bool = False
