@@ -105,7 +105,7 @@ def status(core: Core, endpoint: str | None) -> Plan[Message]:
 
 
 class Pages:
-    """All keys with a prefix, bit by bit, as of one revision: the first page's, or ``revision``. The first one
+    """All keys with a prefix, bit by bit, as of one revision: the first page's or ``revision``. The first one
     has ``size`` keys. While pages are small in bytes, each has twice as many keys as the one before: a server
     counts all that lies behind a page."""
 
