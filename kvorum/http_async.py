@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from kvorum.errors import ConnectionFailed
+from kvorum.errors import ConnectionFailed, KvorumError
 from kvorum.messages import Lines, decode
 from kvorum.plans import Exchange, OpenStream, Reply
 from kvorum.tls import Tls
@@ -34,6 +34,8 @@ class AsyncHttp:
         loop = asyncio.get_running_loop()
         if self._loop is not loop and self._loop is not None:
             raise RuntimeError("this AsyncClient belongs to another event loop: make one in each")
+        if self._made is not None and self._made.closed:
+            raise KvorumError("the client is closed")
         if self._made is None:
             self._loop = loop
             # The usual context is aiohttp's own: to make one takes longer than a request.
@@ -48,7 +50,7 @@ class AsyncHttp:
 
     async def exchange(self, request: Exchange) -> Reply:
         """Raises ConnectionFailed."""
-        timeout = self._timeout(request, total=request.timeout)
+        timeout = self._timeout(request, total=request.timeout, dial_timeout=request.dial_timeout)
         try:
             async with self._session.post(
                 request.endpoint + request.path,
@@ -79,9 +81,11 @@ class AsyncHttp:
             raise _unanswered(request, error) from error
         return AsyncStream(response, request)
 
-    def _timeout(self, request: Exchange | OpenStream, total: float | None) -> aiohttp.ClientTimeout:
+    def _timeout(
+        self, request: Exchange | OpenStream, total: float | None, dial_timeout: float = math.inf
+    ) -> aiohttp.ClientTimeout:
         # Less than all the time there is: so that it is known in the end that nothing was sent.
-        dial = min(self._dial_timeout, request.timeout * 0.9)
+        dial = min(self._dial_timeout, dial_timeout, request.timeout * 0.9)
         return aiohttp.ClientTimeout(total=total, connect=dial, ceil_threshold=math.inf)
 
 

@@ -70,7 +70,8 @@ class SyncHttp:
     def exchange(self, request: Exchange) -> Reply:
         """Raises ConnectionFailed."""
         deadline = time.monotonic() + request.timeout
-        connection = self._take(request.endpoint) or self._connect(request.endpoint, request.timeout)
+        dial_timeout = min(request.timeout, request.dial_timeout)
+        connection = self._take(request.endpoint) or self._connect(request.endpoint, dial_timeout)
         try:
             connection.send(request.path, request.body, request.token, deadline)
             status = connection.read_head(deadline)

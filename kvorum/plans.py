@@ -45,6 +45,8 @@ class Exchange:
     body: bytes
     token: str = field(repr=False)  # who reads a traceback need not have it
     timeout: float
+    dial_timeout: float = math.inf
+    """The time of it that connecting may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,15 +129,15 @@ class Core:
     def _call(self, path: str, body: bytes, safe: bool, timeout: float, deadline: float) -> Plan[Message]:
         failures, maybe_done, token_renewed = 0, False, False
         while True:
+            token = "" if path == AUTHENTICATE else (yield from self._token_for_call(deadline, maybe_done))
             endpoint = self.endpoints.current
             left = max(deadline - self.clock(), 0.001)
-            if safe and len(self.endpoints) > 1:
-                # One that hangs must leave time for the others.
-                left = min(left, max(timeout / len(self.endpoints), SHORTEST_TRY_SECONDS))
-            token = ""
+            share = left
+            if len(self.endpoints) > 1:
+                # One that hangs, or is not even there, must leave time for the others.
+                share = min(left, max(timeout / len(self.endpoints), SHORTEST_TRY_SECONDS))
             try:
-                token = (yield from self.token(deadline)) if path != AUTHENTICATE else ""
-                reply = yield Exchange(endpoint, path, body, token, left)
+                reply = yield Exchange(endpoint, path, body, token, share if safe else left, share)
                 return decode(reply.status, reply.body)
             except KvorumError as error:
                 maybe_done = error.maybe_done = error.maybe_done or maybe_done
@@ -152,6 +154,13 @@ class Core:
                     raise
             if pause:
                 yield Sleep(pause)
+
+    def _token_for_call(self, deadline: float, maybe_done: bool) -> Plan[str]:
+        try:
+            return (yield from self.token(deadline))
+        except KvorumError as error:
+            error.maybe_done = maybe_done  # of the call, which was not sent this time
+            raise
 
     def token(self, deadline: float) -> Plan[str]:
         """The user's token; "" without a user, or where the store has none."""

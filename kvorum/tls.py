@@ -30,8 +30,9 @@ class Tls:
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
             if self.cert:
-                context.load_cert_chain(self.cert, self.key or None)
+                # Without a password given, OpenSSL would ask for one on the terminal.
+                context.load_cert_chain(self.cert, self.key or None, password="")
         except OSError as error:
             files = ", ".join(file for file in (self.cacert, self.cert, self.key) if file)
-            raise KvorumError(f"cannot use {files}: {error}: expected files in PEM") from error
+            raise KvorumError(f"cannot use {files}: {error}: expected files in PEM, unencrypted") from error
         return context

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kvorum import AsyncClient, ConnectionFailed
+from kvorum import AsyncClient, ConnectionFailed, KvorumError
 from tests.common.servers import Server, free_port
 from tests.kvorum.raw_server import Connection, answering, raw_server
 
@@ -110,6 +110,13 @@ def test_a_client_is_of_one_event_loop_and_says_so(kvorum_server: Server) -> Non
     asyncio.run(close_after(client, client.put("a", "1")))
     with pytest.raises(RuntimeError, match="another event loop"):
         asyncio.run(close_after(client, client.put("a", "1")))
+
+
+async def test_a_client_that_was_closed_says_so(kvorum_server: Server) -> None:
+    async with AsyncClient(kvorum_server.url) as client:
+        await client.put("a", "1")
+    with pytest.raises(KvorumError, match="the client is closed"):
+        await client.put("a", "1")
 
 
 async def close_after(client: AsyncClient, coroutine: Any) -> Any:

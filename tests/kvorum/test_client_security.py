@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives import serialization
 
 from kvorum import ConnectionFailed, KvorumError, PermissionDenied, ServerError, Tls
 from tests.common.servers import Server, free_port, running, start_etcd
@@ -188,4 +190,22 @@ def test_who_shows_no_certificate_is_refused(
 @pytest.mark.parametrize("tls", [Tls("/nowhere/ca.pem"), Tls("", "/nowhere/cert.pem"), Tls(__file__)])
 def test_files_that_are_none_are_told(encrypted: str, make_client: MakeClient, tls: Tls) -> None:
     with make_client(encrypted, tls=tls) as client, pytest.raises(KvorumError, match="expected files in PEM"):
+        client.get("tls/a")
+
+
+def test_a_key_with_a_password_is_refused_and_not_asked_for(
+    encrypted: str, certificates: dict[str, str], make_client: MakeClient, tmp_path: Path
+) -> None:
+    """A service would stand at its start, for nobody sits at its terminal."""
+    key = serialization.load_pem_private_key(Path(certificates["user_key"]).read_bytes(), None)
+    locked = tmp_path / "locked.pem"
+    locked.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+    tls = Tls(certificates["ca"], certificates["user"], str(locked))
+    with make_client(encrypted, tls=tls) as client, pytest.raises(KvorumError, match="unencrypted"):
         client.get("tls/a")

@@ -136,7 +136,7 @@ def test_a_machine_that_does_not_answer_leaves_time_for_the_others(make_client: 
         with (
             nobody_accepts() as url,
             raw_server(answering(1)) as server,
-            make_client([url, server.url], dial_timeout=0.2) as client,
+            make_client([url, server.url], timeout=1.5) as client,  # less than to dial once
         ):
             assert client.put("a", "1").revision == 1
 

@@ -107,6 +107,14 @@ def test_a_write_may_take_the_whole_time_for_it_is_not_asked_for_again() -> None
     assert [one.timeout for one in stage.exchanges()] == [pytest.approx(6)]
 
 
+def test_a_machine_that_is_gone_leaves_a_write_time_for_the_others() -> None:
+    """To connect, it has its share; only for the answer it has all of the time."""
+    stage = Stage(TakesAll(), timeout=6)
+    with pytest.raises(ConnectionFailed):
+        stage.run(stage.core.call(PUT, {}))
+    assert [one.dial_timeout for one in stage.exchanges()] == [pytest.approx(2)]
+
+
 def test_what_is_no_answer_of_a_gateway_is_told_as_it_is() -> None:
     from kvorum.plans import Reply
 
@@ -132,6 +140,14 @@ def test_a_token_that_is_not_known_any_more_is_renewed_and_the_write_repeated() 
     stage = Stage(answer(token="t1"), INVALID_TOKEN, answer(token="t2"), answer(), user="ann", password="x")
     stage.run(stage.core.call(PUT, {}))
     assert [one.token for one in stage.exchanges(PUT)] == ["t1", "t2"]
+
+
+def test_a_write_that_fails_at_the_login_was_not_carried_out() -> None:
+    stage = Stage(*[BROKEN] * 1000, user="ann", password="x")
+    with pytest.raises(ConnectionFailed) as caught:
+        stage.run(stage.core.call(PUT, {}))
+    assert not caught.value.maybe_done
+    assert stage.exchanges(PUT) == []
 
 
 def test_a_token_is_renewed_only_once_for_a_call() -> None:
