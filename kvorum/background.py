@@ -3,7 +3,8 @@
     following = Background(client, plan, "kvorum-cache")
     following.stop()
 
-Whatever ends a plan here, the streams that it has open are closed.
+Whatever ends a plan here, the streams that it has open are closed. A defect that a step of it meets is
+logged, and a KvorumError for the plan: it knows whom to tell, while nobody notices that a thread has ended.
 """
 
 from __future__ import annotations
@@ -91,6 +92,10 @@ def finish(
                 if stop is not None and stop.is_set():
                     break
                 effect = plan.throw(error)
+            except Exception as error:
+                if stop is None or isinstance(error, Stopped):
+                    raise
+                effect = plan.throw(_defect(error))
             else:
                 streams.note(effect, outcome)
                 effect = plan.send(outcome)
@@ -113,6 +118,10 @@ async def finish_async(client: AsyncClient, plan: Plan[T], is_stopped: Callable[
                 outcome = await client.perform(effect)
             except KvorumError as error:
                 effect = plan.throw(error)
+            except Exception as error:
+                if is_stopped is None:
+                    raise
+                effect = plan.throw(_defect(error))
             else:
                 streams.note(effect, outcome)
                 effect = plan.send(outcome)
@@ -151,6 +160,11 @@ class AsyncBackground(Generic[T]):
             return
         if self._on_end is not None and not self._is_stopped:
             call_back(self._on_end, result)
+
+
+def _defect(error: Exception) -> KvorumError:
+    log.exception("a defect in the background")
+    return KvorumError(f"a defect: {error!r}")
 
 
 def call_back(callback: Callable[..., None], *arguments: Any) -> None:

@@ -208,6 +208,8 @@ def test_a_signal_while_the_command_starts_ends_it_too(
     assert caught.value.code == 128 + signal.SIGTERM
     [process] = started
     assert process.returncode == -signal.SIGTERM
+    assert process.stdin is not None
+    assert process.stdin.closed
 
 
 @contextlib.contextmanager

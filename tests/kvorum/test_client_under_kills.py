@@ -18,7 +18,7 @@ from tests.common.clusters import Cluster, start_kvorum_cluster
 from tests.kvorum import test_client
 from tests.kvorum.clients import MakeClient
 
-KILLS_MIN = 4
+KILLS_MIN = 3
 ROUNDS_MAX = 20
 UNKNOWN_MAX = 10
 # Two seconds may pass until another leads.
