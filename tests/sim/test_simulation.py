@@ -18,7 +18,7 @@ from tests.sim.faults import Fault
 from tests.sim.oracle import Oracle, Violation
 from tests.sim.shrink import Failure, attempt, shrink
 
-NEW_SEEDS = 100
+NEW_SEEDS = 60
 STEPS = 2000
 REGRESSIONS = Path(__file__).parent / "regressions.txt"
 JOBS = os.cpu_count() or 1
