@@ -62,10 +62,10 @@ def keys(count: int = 1) -> Complete:
 
 
 def _names_on_the_server(ctx: click.Context, incomplete: str) -> Iterator[str]:
-    from kvorum.cli.kv import prefix_end, to_bytes
+    from kvorum.cli.kv import to_bytes
     from kvorum.cli.main import settings_of
     from kvorum.cli.output import raw
-    from kvorum.messages import b64
+    from kvorum.messages import b64, prefix_end
 
     settings = _hasty(settings_of(ctx.find_root(), asks_a_server=True))
     prefix = to_bytes(incomplete)

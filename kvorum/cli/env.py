@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import click
 
 from kvorum.cli import completing
+from kvorum.cli.behind_dashes import CommandWithCommand, command_behind
 from kvorum.cli.data import reading, records
 from kvorum.cli.data.environment import variables
 from kvorum.cli.data.keys import directory, shown
@@ -18,22 +19,11 @@ from kvorum.cli.data.nesting import BadContent
 from kvorum.cli.examples import examples
 from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure, current
 
-_COMMAND = "kvorum.env.command"
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127  # what shells end with
 
 
-class _EnvCommand(click.Command):
-    """What stands behind ``--`` is a command to run, not arguments."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if "--" in args:
-            at = args.index("--")
-            args, ctx.meta[_COMMAND] = args[:at], args[at + 1 :]
-        return super().parse_args(ctx, args)
-
-
 @click.command(
-    cls=_EnvCommand,
+    cls=CommandWithCommand,
     epilog=examples(
         "kvorum env /app -- ./server --port 8080",
         'eval "$(kvorum env /app)"',
@@ -57,7 +47,7 @@ def env(prefix: str, name_prefix: str, rev: int) -> None:
             " beginning",
             EXIT_BAD_ARGUMENTS,
         )
-    command: list[str] = click.get_current_context().meta.get(_COMMAND, [])
+    command = command_behind()
     under = directory(prefix)
     with settings.client() as client:
         found = reading.under(client, under, revision=rev).values()

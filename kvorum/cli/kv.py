@@ -18,7 +18,7 @@ from kvorum.cli.settings import (
     Settings,
     current,
 )
-from kvorum.messages import b64
+from kvorum.messages import b64, prefix_end
 
 _SORT_TARGETS = {
     "": "KEY",
@@ -50,12 +50,6 @@ def go_integer(text: str, base: int) -> int:
     if not -(1 << 63) <= value < 1 << 63:
         raise ValueError(go_parse_error(text).replace("invalid syntax", "value out of range"))
     return value
-
-
-def prefix_end(prefix: bytes) -> bytes:
-    """The end of the range of all keys that begin with ``prefix``."""
-    stripped = prefix.rstrip(b"\xff")
-    return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else b"\0"
 
 
 def key_range(arguments: Arguments, *, prefix: bool, from_key: bool) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from kvorum.cli import kv, output
+from kvorum.cli.behind_dashes import CommandWithCommand, command_behind
 from kvorum.cli.completing import keys
 from kvorum.cli.examples import examples
 from kvorum.cli.settings import (
@@ -20,22 +21,11 @@ from kvorum.cli.settings import (
     current,
 )
 
-_COMMAND = "kvorum.watch.command"
 COMPACTED = "etcdserver: mvcc: required revision has been compacted"
 
 
-class _WatchCommand(click.Command):
-    """What stands behind ``--`` is a command to run, not arguments."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if "--" in args:
-            at = args.index("--")
-            args, ctx.meta[_COMMAND] = args[:at], args[at + 1 :]
-        return super().parse_args(ctx, args)
-
-
 @click.command(
-    cls=_WatchCommand,
+    cls=CommandWithCommand,
     epilog=examples(
         "kvorum watch greeting",
         "kvorum watch --prefix /app/ --prev-kv --rev=42",
@@ -73,7 +63,7 @@ def watch(
     a line of JSON for each change there, and ETCD_WATCH_REVISION.
     """
     settings = current()
-    command: list[str] = click.get_current_context().meta.get(_COMMAND, [])
+    command = command_behind()
     arguments = arguments or _arguments_from_environment()
     if not 1 <= len(arguments) <= 2:
         raise Failure("bad number of arguments", EXIT_BAD_ARGUMENTS)

@@ -1,0 +1,23 @@
+"""Commands whose arguments end at ``--``: what stands behind it is a command to run."""
+
+from __future__ import annotations
+
+import click
+
+_BEHIND = "kvorum.behind_dashes"
+
+
+class CommandWithCommand(click.Command):
+    """Keeps what stands behind ``--`` from being taken for arguments."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if "--" in args:
+            at = args.index("--")
+            args, ctx.meta[_BEHIND] = args[:at], args[at + 1 :]
+        return super().parse_args(ctx, args)
+
+
+def command_behind() -> list[str]:
+    """Of the command being run; empty without one."""
+    command: list[str] = click.get_current_context().meta.get(_BEHIND, [])
+    return command
