@@ -11,13 +11,13 @@ from typing import Any, Final
 
 import aiohttp
 
+from kvorum.connections import probe_when_idle, too_late, unanswered, unreachable
 from kvorum.errors import ConnectionFailed, KvorumError
 from kvorum.messages import Lines, decode
 from kvorum.plans import Exchange, OpenStream, Reply
 from kvorum.tls import Tls
 
 LARGE_BYTES: Final = 64 * 1024
-_KEEPALIVE = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
 
 
 class AsyncHttp:
@@ -124,10 +124,7 @@ def _keptalive_socket(address: Any) -> socket.socket:
     """As aiohttp makes it, but with a sign of life now and then."""
     family, kind, protocol, _, _ = address
     sock = socket.socket(family, kind, protocol)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, setting in _KEEPALIVE:
-        if hasattr(socket, name):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), setting)
+    probe_when_idle(sock)
     return sock
 
 
@@ -149,14 +146,5 @@ _NOT_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, 
 
 def _unanswered(request: Exchange | OpenStream, error: Exception) -> ConnectionFailed:
     if isinstance(error, _NOT_CONNECTED):
-        return ConnectionFailed(
-            f"cannot connect to {request.endpoint.removeprefix('http://')}: {error}", maybe_done=False
-        )
-    if isinstance(error, TimeoutError):
-        reason = f"no answer within {request.timeout:.3g} s"
-    else:
-        reason = str(error) or "the server hung up"
-    text = f"{request.endpoint}{request.path}: {reason}"
-    if isinstance(request, Exchange):
-        text += "; it is unknown whether it was done"
-    return ConnectionFailed(text, maybe_done=True)
+        return unreachable(request.endpoint, error)
+    return unanswered(request, too_late(request) if isinstance(error, TimeoutError) else str(error))

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import h11
 
 from kvorum.clock import seconds
+from kvorum.connections import probe_when_idle, too_late, unanswered, unreachable
 from kvorum.errors import ConnectionFailed
 from kvorum.messages import Lines, decode
 from kvorum.plans import Exchange, OpenStream, Reply
@@ -33,7 +34,6 @@ READ_BYTES: Final = 64 * 1024
 IDLE_CONNECTIONS_MAX: Final = 16
 IDLE_SECONDS_MAX: Final = 30.0
 LONGEST_WAIT_SECONDS: Final = 1e6  # sockets know no longer ones
-_KEEPALIVE = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
 
 
 class SyncHttp:
@@ -135,19 +135,14 @@ class SyncHttp:
             sock = socket.create_connection(address, min(timeout, self._dial_timeout))
             try:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-                for name, setting in _KEEPALIVE:
-                    if hasattr(socket, name):
-                        sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), setting)
+                probe_when_idle(sock)
                 if parts.scheme == "https":
                     sock = self._context.wrap_socket(sock, server_hostname=parts.hostname)
             except BaseException:
                 sock.close()
                 raise
         except (OSError, UnicodeError) as error:  # UnicodeError: of a name that can be none
-            raise ConnectionFailed(
-                f"cannot connect to {endpoint.removeprefix('http://')}: {error}", maybe_done=False
-            ) from error
+            raise unreachable(endpoint, error) from error
         return _Connection(sock, parts.netloc)
 
 
@@ -292,15 +287,10 @@ _FAILURES = (OSError, EOFError, h11.RemoteProtocolError)
 def _unanswered(request: Exchange | OpenStream, error: Exception) -> ConnectionFailed:
     """What the caller is told."""
     if isinstance(error, TimeoutError) and error.errno is None:
-        reason = f"no answer within {request.timeout:.3g} s"
-    elif isinstance(error, h11.RemoteProtocolError):
-        reason = f"what came is no answer: {error}"
-    else:
-        reason = str(error) or "the server hung up"
-    text = f"{request.endpoint}{request.path}: {reason}"
-    if isinstance(request, Exchange):
-        text += "; it is unknown whether it was done"
-    return ConnectionFailed(text, maybe_done=True)
+        return unanswered(request, too_late(request))
+    if isinstance(error, h11.RemoteProtocolError):
+        return unanswered(request, f"what came is no answer: {error}")
+    return unanswered(request, str(error))
 
 
 _ALL: weakref.WeakSet[SyncHttp] = weakref.WeakSet()
