@@ -244,11 +244,11 @@ def test_an_instance_with_a_host_name() -> None:
     assert mixed("db.service.kvorum", "AAAA").kind == "NODATA"
 
 
-HOST_OF_NO_OTHER = ["a..b:1", f"{'x' * 70}:1", "fe80::1%eth0", "ü.example:1", ":::1"]
-HOST_OF_NO_OTHER += ["kvorum:1", "\\255.kvorum:1", "\\255.addr.kvorum:1", "service.kvorum:1"]
+STRANGE = ("a..b:1", f"{'x' * 70}:1", "fe80::1%eth0", "ü.example:1", ":::1")
+OURS = ("kvorum:1", "service.kvorum:1", "\\255.kvorum:1", "\\255.addr.kvorum:1")
 
 
-@pytest.mark.parametrize("addr", HOST_OF_NO_OTHER)
+@pytest.mark.parametrize("addr", [*STRANGE, *OURS])
 def test_a_host_that_can_be_no_name_harms_no_other(addr: str) -> None:
     """Somebody else may have written anything."""
     strange = Instance("web", "s", addr)
@@ -260,7 +260,7 @@ def test_a_host_that_can_be_no_name_harms_no_other(addr: str) -> None:
 
 @pytest.mark.parametrize("addr", [".:1", ":1"])
 def test_a_host_that_is_none_is_not_told(addr: str) -> None:
-    """As a target of SRV the root says that there is no such service, which is not for one instance to say."""
+    """As a target of SRV the root says that there is no such service: not for one instance to say."""
     ask = asker(Instance("web", "s", addr))
     assert ask("web.service.kvorum", "SRV").kind == ask("web.service.kvorum", "A").kind == "NODATA"
 
