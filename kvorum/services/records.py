@@ -86,7 +86,7 @@ def instance(
         raise ValueError(
             f"the address {addr!r} is wrong: expected HOST:PORT, such as 10.0.0.1:8080 or [::1]:8080"
         )
-    tags = tuple(dict.fromkeys([tags] if isinstance(tags, str) else tags))
+    tags = tuple(dict.fromkeys(each_tag(tags)))
     for tag in tags:
         if not _TAG.fullmatch(tag):
             raise ValueError(
@@ -114,6 +114,11 @@ def instance(
             raise ValueError(f"{text!r} is no text: expected characters that UTF-8 can encode")
     since = (now or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")
     return Instance(name, id or addr, addr, metadata, tags, weight, zone, since)
+
+
+def each_tag(tags: Iterable[str]) -> tuple[str, ...]:
+    """A text is one tag, and not one for each of its letters."""
+    return (tags,) if isinstance(tags, str) else tuple(tags)
 
 
 def check_name(name: str) -> str:

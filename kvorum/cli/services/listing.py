@@ -124,17 +124,19 @@ def resolve(
     with settings.client() as client:
         found = _there(name, client.services.resolve(name, tags=tags, metadata=metadata, zone=zone))
     if one:
-        found = [_one(name, found, zone, policy)]
+        found = [_one(name, tags, metadata, zone, policy, found)]
     if settings.write_out == "simple":
         output.write_lines([each.addr for each in found])
     else:
         show_instances(found, settings)
 
 
-def _one(name: str, found: list[Instance], zone: str, policy: str) -> Instance:
+def _one(
+    name: str, tags: Sequence[str], metadata: dict[str, str], zone: str, policy: str, found: list[Instance]
+) -> Instance:
     if policy == "round-robin":
         try:
-            return turns.pick(name, found, zone)
+            return turns.pick(name, tags, metadata, zone, found)
         except OSError as error:
             raise Failure(
                 f"whose turn it is cannot be kept: {error}; --policy random does not need to"
