@@ -15,7 +15,8 @@ import pytest
 
 from kvorum import Client
 from tests.common.commands import KVORUM, Tool, command, run, tool
-from tests.common.servers import ROOT, Server, free_port, running, start_etcd
+from tests.common.ports import free_port
+from tests.common.servers import ROOT, Server, running, start_etcd
 
 SECONDS = 20.0
 
@@ -163,6 +164,17 @@ def test_what_the_command_has_started_gets_signals_too(server: Server, name: str
         one.signal(signal.SIGTERM)
         assert one.end()[0] == 128 + signal.SIGTERM
     wait_until(lambda: not is_alive(child))
+
+
+def test_what_the_command_starts_when_it_ends_does_not_outlive_the_lock(server: Server, name: str) -> None:
+    """It is too late to get the signal, and would go on while another holds the lock."""
+    script = "trap 'sleep 1000 & echo $!; exit 7' TERM; echo ready; while :; do sleep 0.05; done"
+    with tool(server, "lock", name, "--", "sh", "-c", script) as one:
+        assert one.line() == "ready"
+        one.signal(signal.SIGTERM)
+        child = int(one.line())
+        assert one.process.wait(timeout=SECONDS) == 7
+        assert not is_alive(child)
 
 
 def test_when_we_are_killed_the_command_is(server: Server, name: str) -> None:
