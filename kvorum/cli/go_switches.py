@@ -30,7 +30,8 @@ class GoCommand(click.Command):
     def _said(self, args: list[str]) -> tuple[list[str], dict[str, bool]]:
         """The words without the switches that have a value, and these values."""
         options = [param for param in self.params if isinstance(param, click.Option)]
-        switches = {word: one for one in options if one.is_flag for word in (*one.opts, *one.secondary_opts)}
+        switches = {word: one for one in options if one.is_flag for word in one.opts}
+        opposites = {word: one for one in options if one.is_flag for word in one.secondary_opts}
         takes_value = {word for one in options if not one.is_flag for word in one.opts}
         left: list[str] = []
         said: dict[str, bool] = {}
@@ -43,8 +44,8 @@ class GoCommand(click.Command):
                 said[switches[name].name or ""] = _parsed(switches[name], value)
                 continue
             left.append(word)
-            if name in switches:
-                said.pop(switches[name].name or "", None)
+            if switch := switches.get(name) or opposites.get(name):
+                said.pop(switch.name or "", None)
             elif word in takes_value:
                 left += [value for value in [next(words, None)] if value is not None]
         return left, said
