@@ -10,6 +10,7 @@ import click
 from kvorum.background import finish
 from kvorum.cli import kv, output
 from kvorum.cli.examples import examples
+from kvorum.cli.go_switches import GoCommand
 from kvorum.cli.holding import Holding, Interrupted
 from kvorum.cli.lock import hold
 from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure, Settings, current
@@ -23,7 +24,7 @@ IDLE_SECONDS = 20.0
 """A stream that says nothing for so long is asked for anew, at another member."""
 
 
-@click.command(epilog=examples("kvorum elect leader node-1", "kvorum elect leader --listen"))
+@click.command(cls=GoCommand, epilog=examples("kvorum elect leader node-1", "kvorum elect leader --listen"))
 @click.argument("arguments", nargs=-1, metavar="NAME [VALUE]")
 @click.option("-l", "--listen", is_flag=True, help="Show who leads, now and later.")
 @click.option(

@@ -11,12 +11,16 @@ import click
 
 from kvorum.cli import output
 from kvorum.cli.examples import examples
+from kvorum.cli.go_switches import GoGroup
 from kvorum.cli.settings import Failure, Settings, current
 from kvorum.errors import AuthenticationFailed, KvorumError, PermissionDenied
 from kvorum.messages import b64
 
 
-@click.group(epilog=examples("kvorum endpoint health --cluster", "kvorum endpoint status --cluster -w table"))
+@click.group(
+    cls=GoGroup,
+    epilog=examples("kvorum endpoint health --cluster", "kvorum endpoint status --cluster -w table"),
+)
 @click.option("--cluster", is_flag=True, help="Ask every member of the cluster.")
 def endpoint(cluster: bool) -> None:
     """Ask endpoints how they are."""

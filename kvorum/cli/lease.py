@@ -12,6 +12,7 @@ import click
 
 from kvorum.cli import output
 from kvorum.cli.examples import examples
+from kvorum.cli.go_switches import GoGroup
 from kvorum.cli.kv import Arguments, go_integer
 from kvorum.cli.settings import (
     EXIT_BAD_ARGUMENTS,
@@ -28,7 +29,9 @@ NOT_FOUND = "etcdserver: requested lease not found"
 _arguments = click.argument("arguments", nargs=-1, metavar="ID")
 
 
-@click.group(epilog=examples("kvorum lease grant 60", "kvorum lease keep-alive 32695410dcc0ca06"))
+@click.group(
+    cls=GoGroup, epilog=examples("kvorum lease grant 60", "kvorum lease keep-alive 32695410dcc0ca06")
+)
 def lease() -> None:
     """Grant leases, keep them alive, end them."""
 

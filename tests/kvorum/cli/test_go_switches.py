@@ -10,8 +10,9 @@ from kvorum.cli.go_switches import GoGroup
 
 
 @click.group(cls=GoGroup)
-def group() -> None:
-    pass
+@click.option("--loud", is_flag=True)
+def group(loud: bool) -> None:
+    click.echo("!" if loud else "", nl=False)
 
 
 @group.command()
@@ -45,6 +46,13 @@ def test_the_last_word_about_a_switch_counts(line: str, said: str) -> None:
     """Whether it has a value or not; what is another's word stays that."""
     ran = CliRunner().invoke(group, ["command", *line.split()])
     assert (ran.exit_code, ran.output) == (0, said + "\n")
+
+
+def test_a_group_s_switches_stand_before_the_command() -> None:
+    """Those behind it are the command's own, also where they have the same name."""
+    ran = CliRunner().invoke(group, ["--loud=true", "command", "--prefix=1"])
+    assert (ran.exit_code, ran.output) == (0, "!() prefix=True ask=True text=''\n")
+    assert CliRunner().invoke(group, ["command", "--loud=true"]).exit_code == 2
 
 
 @pytest.mark.parametrize("value", ["", "maybe", "yes", "tRUE"])
