@@ -74,6 +74,15 @@ def test_a_key_need_not_be_a_file_s_name(name: str, editor, kvorum: CommandLine)
     kvorum.ok("del", "--prefix", "/ed9")
 
 
+def test_variables_are_the_keys_they_were_made_of(editor, kvorum: CommandLine) -> None:
+    """Also those of a key that cannot be shown as it is: it is not renamed by the way."""
+    editor("sed -i s/old/new/ $1")
+    kvorum.ok("put", "/ed10/a\tb", "kept")
+    kvorum.ok("put", "/ed10/c", "old")
+    kvorum.ok("edit", "/ed10/", "--format=env")
+    assert kvorum.values("/ed10") == {"/ed10/a\tb": "kept", "/ed10/c": "new"}
+
+
 def test_nobody_else_can_read_the_file(editor, kvorum: CommandLine) -> None:
     """A value may be a secret: the file is in a folder of its own, and gone afterwards."""
     editor('stat -c %a "$(dirname "$1")" > seen; echo "$1" >> seen; echo x > "$1"')
