@@ -23,7 +23,7 @@ from kvorum.cli.settings import (
     Settings,
     seconds,
 )
-from kvorum.errors import ConnectionFailed, KvorumError
+from kvorum.errors import AuthenticationFailed, ConnectionFailed, KvorumError
 from kvorum.tls import Tls
 
 API_VERSION = "3.5"
@@ -217,10 +217,10 @@ def run(arguments: list[str]) -> int:
         return _fail(error.format_message(), error.exit_code)
     except ConnectionFailed as error:
         return _fail(str(error), EXIT_BAD_CONNECTION)
+    except AuthenticationFailed as error:
+        return _fail(str(error), EXIT_BAD_CONNECTION)  # to etcdctl, who is not let in has no connection
     except KvorumError as error:
-        # Who is not let in has, to etcdctl, no connection.
-        refused = str(error).startswith("etcdserver: authentication failed")
-        return _fail(str(error), EXIT_BAD_CONNECTION if refused else EXIT_ERROR)
+        return _fail(str(error), EXIT_ERROR)
     except (click.Abort, KeyboardInterrupt):
         return 130
     except BrokenPipeError:

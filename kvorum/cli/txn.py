@@ -12,6 +12,7 @@ import click
 
 from kvorum.cli import kv, output
 from kvorum.cli.examples import examples
+from kvorum.cli.go_switches import GoCommand
 from kvorum.cli.settings import EXIT_INVALID_INPUT, Failure, Settings, current
 from kvorum.messages import b64
 
@@ -26,7 +27,7 @@ _TARGETS = {
 }
 
 
-@click.command(epilog=examples("kvorum txn -i", "kvorum txn < transfer.txt"))
+@click.command(cls=GoCommand, epilog=examples("kvorum txn -i", "kvorum txn < transfer.txt"))
 @click.option("-i", "--interactive", is_flag=True, help="Ask for each part.")
 def txn(interactive: bool) -> None:
     """Carry out a transaction that is read from standard input.
