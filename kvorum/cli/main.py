@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from kvorum import __version__
+from kvorum.cli import go_flags
 from kvorum.cli.completing import context_names, files
 from kvorum.cli.examples import examples
 from kvorum.cli.lazy import LazyGroup
@@ -20,10 +21,12 @@ from kvorum.cli.settings import (
     EXIT_BAD_CONNECTION,
     EXIT_ERROR,
     FORMATS,
+    Failure,
     Settings,
     seconds,
 )
 from kvorum.errors import ConnectionFailed, KvorumError
+from kvorum.keepalive import Keepalive
 from kvorum.tls import Tls
 
 API_VERSION = "3.5"
@@ -58,6 +61,10 @@ _COMMANDS = {
     "endpoint": ("kvorum.cli.endpoint:endpoint", "Ask endpoints how they are."),
     "member": ("kvorum.cli.member:member", "See and change who belongs to the cluster."),
     "move-leader": ("kvorum.cli.member:move_leader", "Make another member the leader."),
+    "alarm": ("kvorum.cli.alarm:alarm", "See and end alarms."),
+    "defrag": ("kvorum.cli.defrag:defrag", "Give unused space of databases back."),
+    "snapshot": ("kvorum.cli.snapshot:snapshot", "Save the whole database of an etcd member."),
+    "make-mirror": ("kvorum.cli.make_mirror:make_mirror", "Copy keys to another cluster, and follow."),
     "top": ("kvorum.cli.top:top", "Show how all members are, and how fast they go."),
     "bench": ("kvorum.cli.bench:bench", "Put load on a store, and measure it."),
     "check": ("kvorum.cli.check:check", "Check that a cluster bears what it has to."),
@@ -67,6 +74,7 @@ _COMMANDS = {
     "serve": ("kvorum.cli.server:serve", "Run a server."),
     "completion": ("kvorum.cli.completion:completion", "Have the shell complete commands and keys."),
     "version": ("kvorum.cli.main:version", "Print the version."),
+    "help": ("kvorum.cli.help:help_", "Show how a command is used."),
 }
 
 
@@ -75,22 +83,35 @@ _TOPICS = {
         *("put", "get", "del", "ls", "tree", "edit", "diff", "history", "cp", "mv", "rm"),
         *("txn", "watch", "compaction"),
     ),
-    "Files and programs": ("import", "export", "env", "render"),
+    "Files and programs": ("import", "export", "env", "render", "make-mirror"),
     "Leases and coordination": ("lease", "lock", "elect"),
     "Services": ("service", "dns"),
-    "The cluster": ("endpoint", "member", "move-leader", "top", "bench", "check"),
+    "The cluster": (
+        *("endpoint", "member", "move-leader", "alarm", "defrag", "snapshot"),
+        *("top", "bench", "check"),
+    ),
     "Servers": ("serve", "cluster"),
-    "This program": ("config", "completion", "version"),
+    "This program": ("config", "completion", "version", "help"),
 }
 """Under which headings commands stand in the help. One that stands nowhere is found under "Other"."""
-_NO_CONTEXT = frozenset({"serve", "cluster", "config", "completion", "version"})
+_NO_CONTEXT = frozenset({"serve", "cluster", "config", "completion", "version", "help"})
 """Commands that ask no server, and work where the file with the contexts is broken."""
+
+
+_OWN = {"render": ("-d",)}
+"""What behind these commands is a flag of their own, though it is a global one elsewhere."""
 
 
 def _global(flags: tuple[str, ...], env: str, **kwargs: Any) -> Callable[[F], F]:
     return click.option(
         *flags, envvar=[f"KVORUM_{env}", f"ETCDCTL_{env}"], show_default=bool(kwargs.get("default")), **kwargs
     )
+
+
+def _switch(flag: str, help: str, *, default: bool = False) -> Callable[[F], F]:  # noqa: A002
+    """One that may be given a value, as Go's: ``hoisted`` gives it one where it has none."""
+    name = flag.removeprefix("--").replace("-", "_").upper()
+    return _global((flag,), name, type=bool, default=default, metavar="", help=help)
 
 
 @click.group(
@@ -109,9 +130,12 @@ def _global(flags: tuple[str, ...], env: str, **kwargs: Any) -> Callable[[F], F]
     type=click.Choice(FORMATS),
     help="Output format.",
 )
-@_global(("--hex",), "HEX", is_flag=True, help="Print bytes in hexadecimal.")
+@_switch("--hex", "Print bytes in hexadecimal.")
 @_global(("--dial-timeout",), "DIAL_TIMEOUT", default="2s", help="Time to connect.")
 @_global(("--command-timeout",), "COMMAND_TIMEOUT", default="5s", help="Time for an answer.")
+@_global(("--keepalive-time",), "KEEPALIVE_TIME", default="2s", help="When a silent connection is probed.")
+@_global(("--keepalive-timeout",), "KEEPALIVE_TIMEOUT", default="6s", help="When it is given up after that.")
+@_switch("--insecure-transport", "With =false: https where an endpoint does not say.", default=True)
 @_global(
     ("--cacert",),
     "CACERT",
@@ -121,7 +145,17 @@ def _global(flags: tuple[str, ...], env: str, **kwargs: Any) -> Callable[[F], F]
 )
 @_global(("--cert",), "CERT", default="", shell_complete=files, help="Client certificate.")
 @_global(("--key",), "KEY", default="", shell_complete=files, help="Key of the client certificate.")
-@_global(("--insecure-skip-tls-verify",), "INSECURE_SKIP_TLS_VERIFY", is_flag=True, help="Trust any server.")
+@_switch("--insecure-skip-tls-verify", "Trust any server.")
+@_global(
+    ("-d", "--discovery-srv"),
+    "DISCOVERY_SRV",
+    default="",
+    help="Domain whose SRV records name the endpoints.",
+)
+@_global(
+    ("--discovery-srv-name",), "DISCOVERY_SRV_NAME", default="", help="The cluster's name in that domain."
+)
+@_switch("--insecure-discovery", "With =false: only members with TLS, of that domain.", default=True)
 @_global(("--user",), "USER", default="", help="NAME[:PASSWORD]. A password that is missing is asked for.")
 @_global(("--password",), "PASSWORD", default="", help="Password; --user is then the name alone.")
 @_global(
@@ -131,9 +165,14 @@ def _global(flags: tuple[str, ...], env: str, **kwargs: Any) -> Callable[[F], F]
     shell_complete=context_names,
     help="Context to use (see kvorum config).",
 )
+@_switch("--debug", "Show these flags, and each request, on standard error.")
 @click.pass_context
 def cli(ctx: click.Context, /, **flags: Any) -> None:
     """A client for Kvorum and etcd, and Kvorum's server."""
+    if flags["debug"]:
+        from kvorum.cli import debugging
+
+        ctx.call_on_close(debugging.begin(flags))
     ctx.obj = settings_of(ctx, asks_a_server=ctx.invoked_subcommand not in _NO_CONTEXT)
 
 
@@ -146,18 +185,46 @@ def settings_of(ctx: click.Context, *, asks_a_server: bool) -> Settings:
         defaults = (ParameterSource.DEFAULT, None)
         is_given = {name: ctx.get_parameter_source(name) not in defaults for name in flags}
         flags = contexts.supplement(flags, flags["context"], is_given)
+    domain = flags["discovery_srv"] if asks_a_server else ""
     return Settings(
-        endpoints=tuple(part.strip() for part in flags["endpoints"].split(",") if part.strip()),
+        endpoints=_discovered(flags) if domain else _listed(flags["endpoints"]),
         # To commands, YAML is JSON: only what writes it knows of another notation (output.write_json).
         write_out="json" if flags["write_out"] == "yaml" else flags["write_out"],
         yaml=flags["write_out"] == "yaml",
         hex=flags["hex"],
         dial_timeout=seconds("--dial-timeout", flags["dial_timeout"]),
         command_timeout=seconds("--command-timeout", flags["command_timeout"]),
-        tls=Tls(flags["cacert"], flags["cert"], flags["key"], flags["insecure_skip_tls_verify"]),
+        keepalive=Keepalive(
+            seconds("--keepalive-time", flags["keepalive_time"]),
+            seconds("--keepalive-timeout", flags["keepalive_timeout"]),
+        ),
+        tls=Tls(
+            flags["cacert"],
+            flags["cert"],
+            flags["key"],
+            flags["insecure_skip_tls_verify"],
+            # Whoever forges DNS has certificates too, but not one of this domain.
+            "" if flags["insecure_discovery"] else domain,
+        ),
+        insecure_transport=flags["insecure_transport"],
         user=flags["user"],
         password=flags["password"],
     )
+
+
+def _listed(endpoints: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in endpoints.split(",") if part.strip())
+
+
+def _discovered(flags: dict[str, Any]) -> tuple[str, ...]:
+    """As in etcdctl, those that are given where DNS names none; but not where it names only insecure ones."""
+    from kvorum.cli import discovery
+
+    domain, insecure = flags["discovery_srv"], flags["insecure_discovery"]
+    found = discovery.endpoints(domain, flags["discovery_srv_name"], insecure=insecure)
+    if not found and not insecure:
+        raise Failure(f"DNS names no endpoint of {domain} with TLS, and --insecure-discovery is false")
+    return found or _listed(flags["endpoints"])
 
 
 @click.command(epilog=examples("kvorum version"))
@@ -173,7 +240,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def hoisted(arguments: list[str]) -> list[str]:
     """The arguments with the global flags in front: like etcdctl's they may stand anywhere before ``--``."""
-    takes_value = {name: not param.is_flag for param in global_options() for name in param.opts}
+    is_switch = {name: param.type is click.BOOL for param in global_options() for name in param.opts}
     front: list[str] = []
     rest: list[str] = []
     words = iter(arguments)
@@ -181,15 +248,23 @@ def hoisted(arguments: list[str]) -> list[str]:
         name, equals, _ = word.partition("=")
         if word == "--" or (word == "serve" and not rest):
             rest += [word, *words]  # what follows is somebody else's
-        elif word[:2] in ("-w", "-o") and len(word) > 2:
+        elif rest and word[:2] in _OWN.get(rest[0], ()):
+            rest.append(word)
+        elif word[:2] in ("-w", "-o", "-d") and len(word) > 2:
             front += [word[:2], word[2:].removeprefix("=")]  # as Go's flags are: -wjson, -w=json
-        elif name in takes_value:
-            front.append(word)
-            if takes_value[name] and not equals:
+        elif name in is_switch:
+            front.append(f"{word}=true" if is_switch[name] and not equals else word)
+            if not is_switch[name] and not equals:
                 front += [value for value in [next(words, None)] if value is not None]
         else:
             rest.append(word)
     return front + rest
+
+
+def arguments_of(arguments: list[str]) -> list[str]:
+    """What click is given: global flags in front, and switches in its notation."""
+    words = hoisted(arguments)
+    return words if "serve" in words[:1] else go_flags.plain(cli, words)
 
 
 def global_options() -> list[click.Option]:
@@ -202,7 +277,8 @@ def run(arguments: list[str]) -> int:
         importlib.import_module("kvorum.cli.completion")
     try:
         # Commands return nothing; what comes back is the code of one that ended by Context.exit.
-        code: int | None = cli.main(hoisted(arguments), prog_name="kvorum", standalone_mode=False)
+        words = arguments_of(arguments)
+        code: int | None = cli.main(words, prog_name="kvorum", standalone_mode=False)
         return code or 0
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help() if error.ctx else "", err=True)

@@ -19,7 +19,10 @@ from tests.common.servers import ROOT, Server, etcd_binary
 
 KVORUM = [sys.executable, "-m", "kvorum"]
 TOOL_SECONDS = 20.0
-PLAIN = frozenset({"put", "get", "del", "txn", "compaction", "lease", "endpoint", "member", "version"})
+PLAIN = frozenset({
+    *("put", "get", "del", "txn", "compaction", "lease", "endpoint", "member", "version"),
+    *("alarm", "defrag", "snapshot"),
+})  # fmt: skip
 """Commands that ask and print, and nothing else."""
 
 
