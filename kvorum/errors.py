@@ -74,6 +74,11 @@ class LeaseLost(KvorumError):
     pass
 
 
+def is_unknown_path(error: ServerError) -> bool:
+    """Whether the server has nothing at the path it was asked at: what it speaks is older, or less."""
+    return error.message.startswith("the server answered 404") or error.message == "Not Found"
+
+
 _BY_TEXT: tuple[tuple[str, type[ServerError]], ...] = (
     ("required revision has been compacted", Compacted),
     ("required revision is a future revision", FutureRevision),

@@ -8,12 +8,15 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.common import processes
 from tests.common.servers import Server, running, start_kvorum
 
 settings.register_profile(
     "kvorum", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 settings.load_profile("kvorum")
+
+processes.start = processes.forked_if_ours
 
 # Whoever runs the suite in the background may have these ignored, and so would all that it starts.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -1,7 +1,7 @@
-"""What the shell can complete beside words that are known: files, contexts, and keys of the server.
+"""What the shell can complete beside words that are known: files, contexts, and what the server has.
 
-Whoever presses Tab waits, and has asked for no message: keys are looked for during ``KEYS_SECONDS`` at most,
-and where there is no server, no right, or no password, there are none.
+That is its keys, users and roles. Whoever presses Tab waits, and has asked for no message: they are looked
+for during ``KEYS_SECONDS`` at most, and where there is no server, no right, or no password, there are none.
 """
 
 from __future__ import annotations
@@ -59,6 +59,47 @@ def keys(count: int = 1) -> Complete:
         return found
 
     return complete
+
+
+def words(*known: str) -> Complete:
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(word) for word in known if word.startswith(incomplete)]
+
+    return complete
+
+
+def by_position(*completes: Complete) -> Complete:
+    """For an argument of several words: each is completed in its own way, and those behind not at all."""
+
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        so_far = len(ctx.params.get(param.name or "") or ())
+        return completes[so_far](ctx, param, incomplete) if so_far < len(completes) else []
+
+    return complete
+
+
+def user_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return _names_of(ctx, "user", incomplete)
+
+
+def role_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return _names_of(ctx, "role", incomplete)
+
+
+def _names_of(ctx: click.Context, kind: str, incomplete: str) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    from kvorum.cli.main import settings_of
+
+    with suppress(Exception):  # nobody has asked for a message
+        settings = _hasty(settings_of(ctx.find_root(), asks_a_server=True))
+        with settings.gateway() as gateway:
+            names = gateway.call(f"/v3/auth/{kind}/list", {}).get(f"{kind}s", [])
+        found = (name for name in names if name.startswith(incomplete) and name.isprintable())
+        return [CompletionItem(name) for name, _ in zip(found, range(KEYS_MAX), strict=False)]
+    return []
 
 
 def _names_on_the_server(ctx: click.Context, incomplete: str) -> Iterator[str]:

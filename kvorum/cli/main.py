@@ -58,6 +58,9 @@ _COMMANDS = {
         "Register services, find them, follow who comes and goes.",
     ),
     "dns": ("kvorum.cli.dns:serve_dns", "Answer questions of DNS for registered services."),
+    "auth": ("kvorum.cli.auth:auth", "Turn authentication on and off."),
+    "user": ("kvorum.cli.user:user", "Make users, and give them roles."),
+    "role": ("kvorum.cli.role:role", "Make roles, which permit to read or write certain keys."),
     "endpoint": ("kvorum.cli.endpoint:endpoint", "Ask endpoints how they are."),
     "member": ("kvorum.cli.member:member", "See and change who belongs to the cluster."),
     "move-leader": ("kvorum.cli.member:move_leader", "Make another member the leader."),
@@ -86,6 +89,7 @@ _TOPICS = {
     "Files and programs": ("import", "export", "env", "render", "make-mirror"),
     "Leases and coordination": ("lease", "lock", "elect"),
     "Services": ("service", "dns"),
+    "Users": ("auth", "user", "role"),
     "The cluster": (
         *("endpoint", "member", "move-leader", "alarm", "defrag", "snapshot"),
         *("top", "bench", "check"),

@@ -18,8 +18,10 @@ _INTEGERS = frozenset({
     "cluster_id", "member_id", "revision", "raft_term",
     "create_revision", "mod_revision", "version", "lease", "count", "deleted",
     "dbSize", "dbSizeInUse", "leader", "raftIndex", "raftTerm", "raftAppliedIndex",
-    "compact_revision", "watch_id", "ID",
+    "compact_revision", "watch_id", "ID", "authRevision",
 })  # fmt: skip
+# The gateway leaves out what is zero.
+_ENUMS = {("type", "DELETE"): 1, ("permType", "WRITE"): 1, ("permType", "READWRITE"): 2}
 _RESPONSES = ("response_range", "response_put", "response_delete_range", "response_txn")
 
 
@@ -48,9 +50,7 @@ def as_go(value: Any, name: str = "") -> Any:
         return [as_go(item) for item in value]
     if name in _INTEGERS and isinstance(value, str) and value.lstrip("-").isdigit():
         return int(value)
-    if name == "type" and value == "DELETE":
-        return 1
-    return value
+    return _ENUMS.get((name, value), value) if isinstance(value, str) else value
 
 
 def write_json(value: Any) -> None:

@@ -67,7 +67,9 @@ class Settings:
             return (self.user, self.password) if self.user else None
         name, colon, password = self.user.partition(":")
         if not colon:
-            password = click.prompt("Password", hide_input=True, default="", show_default=False, err=True)
+            from kvorum.cli import passwords
+
+            password = passwords.ask("Password: ")
         return name, password
 
     def client(self) -> Client:

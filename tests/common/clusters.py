@@ -10,10 +10,6 @@
 Member ``i`` (counted from 0, as ``cluster.members`` is) is called ``n{i+1}``; below ``directory`` it
 keeps its data in ``n{i+1}`` and its log in ``n{i+1}.log``, which goes on over restarts. Both kinds
 of cluster are started with the very same flags; ``flags`` go to every member.
-
-Ports are not taken from the range that outgoing connections get theirs from. There, a client that
-calls a dead member's port can be given that very port, and then talks to itself, or keeps the member
-from coming back.
 """
 
 from __future__ import annotations
@@ -21,9 +17,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import random
-import socket
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,9 +24,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tests.common.ports import free_ports
+from tests.common.processes import KVORUM_SERVE
 from tests.common.servers import START_SECONDS, Server, etcd_binary
-
-PORTS = range(15_000, 32_000)  # Linux gives outgoing connections 32768-60999
 
 
 class Cluster:
@@ -126,7 +119,7 @@ class Cluster:
 
 
 def start_kvorum_cluster(directory: Path, size: int, *flags: str) -> Cluster:
-    return _start([sys.executable, "-m", "kvorum", "serve"], directory, size, flags)
+    return _start(KVORUM_SERVE, directory, size, flags)
 
 
 def start_etcd_cluster(directory: Path, size: int, *flags: str) -> Cluster:
@@ -156,15 +149,3 @@ def _start(serve: Sequence[str], directory: Path, size: int, flags: Sequence[str
         for name, client, peer in zip(names, clients, peers, strict=True)
     ]
     return Cluster(commands, clients, [directory / f"{name}.log" for name in names])
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on, all different."""
-    found: list[int] = []
-    for port in random.sample(PORTS, len(PORTS)):
-        if len(found) == count:
-            return found
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            found.append(port)
-    raise AssertionError("no free ports")

@@ -21,7 +21,7 @@ KVORUM = [sys.executable, "-m", "kvorum"]
 TOOL_SECONDS = 20.0
 PLAIN = frozenset({
     *("put", "get", "del", "txn", "compaction", "lease", "endpoint", "member", "version"),
-    *("alarm", "defrag", "snapshot"),
+    *("alarm", "defrag", "snapshot", "auth", "user", "role"),
 })  # fmt: skip
 """Commands that ask and print, and nothing else."""
 
@@ -70,7 +70,8 @@ def run(tool: str, server: Server, arguments: list[str], given: str = "") -> tup
         ran = run_here(words[len(KVORUM) :], given=given.encode())
     else:
         process = subprocess.run(words, input=given.encode(), capture_output=True, cwd=ROOT, check=False)
-        ran = Ran(process.returncode, process.stdout.decode(), process.stderr.decode())
+        out, error = (said.decode(errors="surrogateescape") for said in (process.stdout, process.stderr))
+        ran = Ran(process.returncode, out, error)
     errors = [line for line in ran.error.splitlines() if not line.startswith("{")]
     return ran.code, normalised(ran.out, server), normalised("\n".join(errors), server)
 

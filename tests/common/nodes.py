@@ -17,14 +17,14 @@ import contextlib
 import http.client
 import json
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.common.clusters import free_ports
+from tests.common.ports import free_ports
+from tests.common.processes import KVORUM_SERVE
 from tests.common.servers import START_SECONDS, Server
 
 QUICK = {"heartbeat_interval": "50", "election_timeout": "500"}
@@ -59,7 +59,7 @@ class Node:
             **self.flags,
             **flags,
         }
-        command = [sys.executable, "-m", "kvorum", "serve"]
+        command = [*KVORUM_SERVE]
         command += [
             f"--{flag.replace('_', '-')}={value}" for flag, value in settings.items() if value is not None
         ]

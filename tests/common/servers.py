@@ -6,23 +6,19 @@ import contextlib
 import http.client
 import os
 import signal
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from tests.common import processes
+from tests.common.ports import free_port
+from tests.common.processes import KVORUM_SERVE
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 START_SECONDS = 20.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Server:
@@ -32,11 +28,7 @@ class Server:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.log = log
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("KVORUM_")}
-        with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                command, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT, env=environment
-            )
+        self.process = processes.start(command, log, ROOT)
 
     def wait_until_healthy(self) -> Server:
         deadline = time.monotonic() + START_SECONDS
@@ -73,10 +65,7 @@ def start_kvorum(directory: Path, *flags: str, port: int | None = None, prefix: 
     url = f"http://127.0.0.1:{port}"
     command = [
         *prefix,
-        sys.executable,
-        "-m",
-        "kvorum",
-        "serve",
+        *KVORUM_SERVE,
         "--data-dir",
         str(directory / "data"),
         "--listen-client-urls",

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +20,9 @@ from typing import Any
 import pytest
 
 from api.service import Service
-from tests.common.clusters import Cluster, free_ports, start_etcd_cluster, start_kvorum_cluster
+from tests.common.clusters import Cluster, start_etcd_cluster, start_kvorum_cluster
+from tests.common.ports import free_ports
+from tests.common.processes import KVORUM_SERVE
 from tests.common.servers import Server, etcd_binary
 from tests.differential.compare import ask, post
 from tests.differential.corpus import PUT, RANGE, b64
@@ -37,7 +38,7 @@ PATHS = {
 BARRIER = post(PUT, {"key": b64(b"barrier")})
 KINDS = {
     "etcd": (start_etcd_cluster, lambda: [str(etcd_binary()), "--log-level=error"]),
-    "kvorum": (start_kvorum_cluster, lambda: [sys.executable, "-m", "kvorum", "serve"]),
+    "kvorum": (start_kvorum_cluster, lambda: [*KVORUM_SERVE]),
 }
 SECONDS = 30.0
 # Of the revision, too: a put that was not answered in time may have been done.

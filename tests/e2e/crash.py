@@ -28,7 +28,8 @@ from raft.proposals import split
 from raft.wal.record import Frame, decode_frame, decode_records
 from raft.wal.recovery import recover
 from raft.wal.segment import decode_header
-from tests.common.servers import Server, free_port, start_kvorum
+from tests.common.ports import free_port
+from tests.common.servers import Server, start_kvorum
 from tests.e2e.history import History, Writer, call, current_revision, events_after
 
 WRITERS = 6

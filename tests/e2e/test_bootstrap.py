@@ -13,8 +13,8 @@ import pytest
 
 from raft.filesystem import RealFilesystem
 from raft.wal import recovery
-from tests.common.clusters import free_ports
 from tests.common.nodes import Node, nodes, running, start_all, wait_until
+from tests.common.ports import free_ports
 from tests.common.servers import start_etcd
 
 MISMATCH = "cluster ID mismatch"

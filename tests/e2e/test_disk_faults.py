@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.common.servers import Server, free_port, start_kvorum
+from tests.common.ports import free_port
+from tests.common.servers import Server, start_kvorum
 from tests.e2e.history import History, Writer, current_revision, events_after
 
 

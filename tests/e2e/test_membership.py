@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from tests.common.clusters import free_ports
 from tests.common.nodes import (
     Node,
     Watch,
@@ -20,6 +19,7 @@ from tests.common.nodes import (
     start_all,
     wait_until,
 )
+from tests.common.ports import free_ports
 from tests.e2e.test_rolling_restart import Client, progress
 
 ADD, REMOVE, UPDATE, PROMOTE, LIST = (

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.common.servers import ROOT, Server, free_port, running, start_kvorum
+from tests.common.ports import free_port
+from tests.common.servers import ROOT, Server, running, start_kvorum
 from tests.differential.compare import ask, post
 from tests.e2e.history import b64, call
 

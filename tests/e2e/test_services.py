@@ -21,11 +21,12 @@ from urllib.parse import quote
 import pytest
 
 from kvorum import Client
-from tests.common.clusters import free_ports, start_kvorum_cluster
+from tests.common.clusters import start_kvorum_cluster
 from tests.common.commands import KVORUM, Tool, command, tool
 from tests.common.debian import program
 from tests.common.nodes import wait_until
-from tests.common.servers import ROOT, Server, free_port, running, start_etcd, start_kvorum
+from tests.common.ports import free_port, free_ports
+from tests.common.servers import ROOT, Server, running, start_etcd, start_kvorum
 
 TTL = 3
 WEB = """

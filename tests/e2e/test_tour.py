@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.common.servers import ROOT, free_port
+from tests.common.ports import free_port
+from tests.common.servers import ROOT
 
 SECTION = "## A service: registered, watched, rendered"
 WAIT_SECONDS = 120.0

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from kvorum import AsyncClient, ConnectionFailed, KvorumError
-from tests.common.servers import Server, free_port
+from tests.common.ports import free_port
+from tests.common.servers import Server
 from tests.kvorum.raw_server import Connection, answering, raw_server
 
 SECONDS = 20

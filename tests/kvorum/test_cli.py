@@ -14,7 +14,8 @@ import pytest
 
 from kvorum.cli.endpoint import human_bytes
 from tests.common.commands import KVORUM, command, normalised, run, watching
-from tests.common.servers import ROOT, Server, free_port, running, start_etcd
+from tests.common.ports import free_port
+from tests.common.servers import ROOT, Server, running, start_etcd
 
 
 @pytest.fixture(scope="module")

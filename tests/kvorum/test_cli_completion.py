@@ -17,7 +17,8 @@ import pytest
 
 from kvorum.cli.completing import names_below
 from tests.common.commands import run
-from tests.common.servers import ROOT, Server, free_port
+from tests.common.ports import free_port
+from tests.common.servers import ROOT, Server
 
 SECONDS = 30.0
 

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from tests.common.commands import KVORUM
-from tests.common.servers import ROOT, Server, free_port
+from tests.common.ports import free_port
+from tests.common.servers import ROOT, Server
 
 
 class User:

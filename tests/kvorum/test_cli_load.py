@@ -20,7 +20,8 @@ from kvorum.cli.check import MODELS, judge
 from kvorum.load.measuring import Measured
 from tests.common.clusters import start_kvorum_cluster
 from tests.common.commands import KVORUM, command
-from tests.common.servers import ROOT, Server, free_port, running, start_etcd
+from tests.common.ports import free_port
+from tests.common.servers import ROOT, Server, running, start_etcd
 
 SECONDS = 60.0
 

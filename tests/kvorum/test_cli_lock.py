@@ -15,7 +15,8 @@ import pytest
 
 from kvorum import Client
 from tests.common.commands import KVORUM, Tool, command, run, tool
-from tests.common.servers import ROOT, Server, free_port, running, start_etcd
+from tests.common.ports import free_port
+from tests.common.servers import ROOT, Server, running, start_etcd
 
 SECONDS = 20.0
 

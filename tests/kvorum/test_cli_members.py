@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from api.identity import member_id
-from tests.common.clusters import free_ports
-from tests.common.servers import ROOT, Server, etcd_binary, free_port, running, start_etcd
+from tests.common.ports import free_port, free_ports
+from tests.common.servers import ROOT, Server, etcd_binary, running, start_etcd
 from tests.kvorum.test_cli import command
 
 TOOLS = ("etcdctl", "kvorum")

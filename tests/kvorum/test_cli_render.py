@@ -16,7 +16,8 @@ import pytest
 from kvorum import Client
 from tests.common.clusters import start_kvorum_cluster
 from tests.common.commands import KVORUM
-from tests.common.servers import ROOT, Server, free_port, running, start_kvorum
+from tests.common.ports import free_port
+from tests.common.servers import ROOT, Server, running, start_kvorum
 
 SECONDS = 60.0
 NGINX = """\

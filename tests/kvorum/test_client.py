@@ -24,7 +24,8 @@ from kvorum import (
     missing,
     value,
 )
-from tests.common.servers import Server, free_port
+from tests.common.ports import free_port
+from tests.common.servers import Server
 from tests.kvorum.clients import MakeClient
 from tests.kvorum.raw_server import Connection, raw_server
 
@@ -144,10 +145,13 @@ def test_refusals_are_told_in_the_servers_words(client: Any, key: str) -> None:
     assert not caught.value.maybe_done
     with pytest.raises(LeaseNotFound):
         client.put(key, "x", lease=12345)
-    with pytest.raises(LeaseNotFound):
-        client.revoke(12345)
     with pytest.raises(FutureRevision):
         client.get(key, revision=1 << 40)
+
+
+def test_a_lease_that_was_never_there_cannot_be_revoked(client: Any) -> None:
+    with pytest.raises(LeaseNotFound):
+        client.revoke(12345)
 
 
 # Watches.

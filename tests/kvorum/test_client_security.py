@@ -12,7 +12,8 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 
 from kvorum import ConnectionFailed, KvorumError, PermissionDenied, ServerError, Tls
-from tests.common.servers import Server, free_port, running, start_etcd
+from tests.common.ports import free_port
+from tests.common.servers import Server, running, start_etcd
 from tests.kvorum.clients import MakeClient
 from tests.kvorum.test_client import SECONDS, following
 

@@ -21,8 +21,12 @@ from tests.kvorum.clients import MakeClient
 KILLS_MIN = 3
 ROUNDS_MAX = 20
 UNKNOWN_MAX = 10
-# Two seconds may pass until another leads.
-NOT_HERE = {"test_a_lease_is_kept_alive"}
+NOT_HERE = {
+    # Two seconds may pass until another leads.
+    "test_a_lease_is_kept_alive",
+    # Where the first answer is lost, nobody knows whether that try has revoked it: then it is as if it had.
+    "test_a_lease_that_was_never_there_cannot_be_revoked",
+}
 
 
 def suite() -> dict[str, Callable[..., None]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 import aiohttp
 from aiohttp import hdrs, web
@@ -142,19 +142,6 @@ def session_with_little_room() -> aiohttp.ClientSession:
         return one
 
     return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, socket_factory=make))
-
-
-def free_port() -> int:
-    """One that refuses, until somebody listens there."""
-    return free_ports(1)[0]
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
 
 
 def small(number: int, *, source: int = 1, target: int = 2) -> Message:

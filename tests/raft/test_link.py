@@ -17,7 +17,8 @@ import raft.link
 from raft.core.messages import Message
 from raft.handshake import Identity, Reason
 from raft.link import Link, LinkSettings
-from tests.raft.fake_peer import fake_peers, free_port, large, session_with_little_room, small
+from tests.common.ports import free_port
+from tests.raft.fake_peer import fake_peers, large, session_with_little_room, small
 
 
 class Linked:

@@ -18,7 +18,8 @@ from raft.handshake import CLUSTER, PROTOCOL, REASON, REFUSED, Identity, Sender
 from raft.link import STREAM_PATH
 from raft.peer_server import REQUEST_SENDER, PeerServer
 from raft.stream import LENGTH_BYTES
-from tests.raft.fake_peer import UPGRADED, free_port, small
+from tests.common.ports import free_port
+from tests.raft.fake_peer import UPGRADED, small
 
 TWO = Identity(0xC1, 2, ("http://two:2380",))
 THREE = Identity(0xC1, 3)

@@ -18,7 +18,8 @@ from raft.handshake import REFUSED, Identity, Sender
 from raft.link import LinkSettings
 from raft.peer_server import PeerServer
 from raft.transport import CallFailed, NotReached, PeerTransport
-from tests.raft.fake_peer import fake_peers, free_port, free_ports, large, small
+from tests.common.ports import free_port, free_ports
+from tests.raft.fake_peer import fake_peers, large, small
 
 
 def install(target: int, index: int = 7) -> InstallSnapshot:

@@ -21,12 +21,13 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+
+from tests.common.ports import free_port
 
 NETNS = Path("/run/netns")
 _NAME = re.compile(r"soak(\d+)(-n\d+)?$")
@@ -151,7 +152,7 @@ class Lab:
     def __init__(self, name: str | None, nodes: int) -> None:
         self.name = name
         self.nodes = nodes
-        self._ports = {} if name else {key: _free_port() for key in self._port_keys()}
+        self._ports = {} if name else {key: free_port() for key in self._port_keys()}
 
     def _port_keys(self) -> list[tuple[str, int]]:
         kinds = ("client", "peer", "peer2", "relay")
@@ -240,9 +241,3 @@ async def call(*command: str) -> str:
     if process.returncode:
         raise OSError(f"{' '.join(command)}: {errors.decode().strip()}")
     return output.decode()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

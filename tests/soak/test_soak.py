@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.common.servers import ROOT, free_port
+from tests.common.ports import free_port
+from tests.common.servers import ROOT
 from tests.sim.history import History
 from tests.soak.evidence import Evidence
 from tests.soak.lab import NETNS, run_directory, why_no_namespaces

@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 from tests.common.commands import KVORUM, tool
-from tests.common.servers import ROOT, Server, free_port
+from tests.common.servers import ROOT, Server
 
 MISTAKES = [
     (["--listen", "5353"], "--listen '5353' is wrong: expected HOST:PORT, such as 127.0.0.1:5353"),
@@ -36,7 +36,7 @@ def test_mistakes_are_one_sentence(words: list[str], error: str) -> None:
 def test_a_port_that_is_taken_is_one_sentence(kind: socket.SocketKind) -> None:
     """Be it for TCP or for UDP."""
     with socket.socket(socket.AF_INET, kind) as taken:
-        taken.bind(("127.0.0.1", free_port()))
+        taken.bind(("127.0.0.1", 0))
         if kind == socket.SOCK_STREAM:
             taken.listen()
         port = taken.getsockname()[1]

@@ -6,12 +6,13 @@ import os
 import re
 import shlex
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.common.commands import KVORUM
-from tests.common.servers import ROOT, running, start_kvorum
+from tests.common.servers import ROOT, Server, running, start_etcd, start_kvorum
 
 
 def transcript(title: str) -> list[tuple[str, str]]:
@@ -29,12 +30,22 @@ def transcript(title: str) -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize(("title", "count"), [("Data", 21), ("Rendering", 8), ("Contexts", 7)])
-def test_the_examples_are_true(title: str, count: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("title", "count", "start"),
+    [
+        ("Data", 21, start_kvorum),
+        ("Rendering", 8, start_kvorum),
+        ("Contexts", 7, start_kvorum),
+        ("Users", 11, start_etcd),
+    ],
+)
+def test_the_examples_are_true(
+    title: str, count: int, start: Callable[[Path], Server], tmp_path: Path
+) -> None:
     """Each section in a new store, one after the other."""
     commands = transcript(title)
     assert len(commands) >= count
-    with running(start_kvorum(tmp_path)) as server:
+    with running(start(tmp_path)) as server:
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("KVORUM_")},
             "KVORUM_ENDPOINTS": f"127.0.0.1:{server.port}",

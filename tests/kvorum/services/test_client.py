@@ -16,7 +16,8 @@ import pytest
 from kvorum import Client, KvorumError
 from kvorum.services.choice import NoInstance
 from kvorum.services.records import Instance, encode
-from tests.common.servers import ROOT, Server, free_port, running, start_kvorum
+from tests.common.ports import free_port
+from tests.common.servers import ROOT, Server, running, start_kvorum
 from tests.kvorum.clients import MakeClient
 
 SECONDS = 20.0

@@ -12,7 +12,7 @@ import pytest
 
 from kvorum.cli.services.checks import parsed
 from tests.common.nodes import wait_until
-from tests.common.servers import free_port
+from tests.common.ports import free_port
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], object]
 

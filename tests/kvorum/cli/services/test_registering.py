@@ -18,7 +18,8 @@ import pytest
 from kvorum import Client
 from tests.common.commands import KVORUM, Tool, tool
 from tests.common.nodes import wait_until
-from tests.common.servers import ROOT, Server, free_port, running, start_kvorum
+from tests.common.ports import free_port
+from tests.common.servers import ROOT, Server, running, start_kvorum
 
 ADDR = "10.0.0.1:80"
 EVERY_MOMENT = ["--check-interval=100ms", "--check-timeout=200ms"]

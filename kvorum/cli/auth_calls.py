@@ -1,0 +1,81 @@
+"""What ``auth``, ``user`` and ``role`` have in common: how the server is asked, and most answers shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from kvorum.cli import output
+from kvorum.cli.kv import Arguments, to_bytes
+from kvorum.cli.settings import (
+    EXIT_BAD_ARGUMENTS,
+    EXIT_BAD_FEATURE,
+    Failure,
+    Settings,
+    current,
+)
+from kvorum.errors import ServerError, is_unknown_path
+from kvorum.gateway import Gateway
+
+Answer = dict[str, Any]
+
+
+@contextmanager
+def asking(settings: Settings) -> Iterator[Gateway]:
+    """A gateway whose server is expected to have users and roles."""
+    try:
+        with settings.gateway() as gateway:
+            yield gateway
+    except ServerError as error:
+        if is_unknown_path(error):
+            raise Failure("this server has no users and roles") from None
+        raise
+
+
+def ask(operation: str, **message: object) -> Answer:
+    """A single call."""
+    with asking(current()) as gateway:
+        return call(gateway, operation, **message)
+
+
+def call(gateway: Gateway, operation: str, **message: object) -> Answer:
+    """Raises Failure for what JSON cannot say, without saying it; the server's refusals go through."""
+    for field, value in message.items():
+        if isinstance(value, str) and not _is_text(value):
+            raise Failure(f"the {field} is not UTF-8: expected text", EXIT_BAD_ARGUMENTS)
+    return gateway.call(f"/v3/auth/{operation}", message)
+
+
+def change(operation: str, done: bytes | str, **message: object) -> None:
+    """Have something changed, and say ``done``. A format that cannot be had is refused before, unlike
+    etcdctl's, which says so when all is done."""
+    settings = current()
+    output.refuse_table(settings)
+    answer = ask(operation, **message)
+    if settings.write_out == "json":
+        output.write_json(output.as_go(answer))
+    elif settings.write_out == "fields":
+        output.write_lines(output.header_fields(answer["header"]))
+    else:
+        output.write((done if isinstance(done, bytes) else done.encode()) + b"\n")
+
+
+def refuse_fields(settings: Settings) -> None:
+    """And tables too."""
+    output.refuse_table(settings)
+    if settings.write_out == "fields":
+        raise Failure("fields not supported as output format", EXIT_BAD_FEATURE)
+
+
+def exactly(count: int, arguments: Arguments, problem: str) -> None:
+    if len(arguments) != count:
+        raise Failure(problem, EXIT_BAD_ARGUMENTS)
+
+
+def _is_text(argument: str) -> bool:
+    try:
+        to_bytes(argument).decode()
+    except UnicodeDecodeError:
+        return False
+    return True

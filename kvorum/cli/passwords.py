@@ -1,0 +1,51 @@
+"""Passwords that are asked for, or come on standard input. They are never shown, nor said in an error."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure
+
+
+def ask(prompt: str) -> str:
+    """The line that is typed, without the blanks around it, as etcdctl reads it; "" at the end of input.
+    What is typed on a terminal is not seen. The prompt goes to standard error."""
+    try:
+        if sys.stdin.isatty():
+            import getpass
+
+            typed = getpass.getpass(prompt, sys.stderr)
+        else:
+            click.echo(prompt, err=True)
+            typed = sys.stdin.buffer.readline().decode()
+    except EOFError:
+        click.echo(err=True)
+        return ""
+    except UnicodeDecodeError:
+        raise _not_utf8() from None
+    return typed.strip()
+
+
+def new(user: str) -> str:
+    """The password that a user is to have, typed twice. Raises Failure in etcdctl's words."""
+    password = ask(f"Password of {user}: ")
+    if not password:
+        raise Failure("empty password", EXIT_BAD_ARGUMENTS)
+    if password != ask(f"Type password of {user} again for confirmation: "):
+        raise Failure("given passwords are different", EXIT_BAD_ARGUMENTS)
+    return password
+
+
+def from_stdin() -> str:
+    """The first word of the first line of standard input: more is not read by etcdctl either."""
+    try:
+        words = sys.stdin.buffer.readline().decode().split()
+    except UnicodeDecodeError:
+        raise _not_utf8() from None
+    return words[0] if words else ""
+
+
+def _not_utf8() -> Failure:
+    return Failure("the password is not UTF-8: expected text", EXIT_BAD_ARGUMENTS)
