@@ -18,6 +18,8 @@ import orjson
 from kvstate.types import KeyValue
 
 PREFIX = b"/services/"
+WEIGHT_MAX = 65535
+_NOT_OF_AN_ADDRESS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]")
 _NOT_OF_A_LABEL = re.compile(r"[^a-zA-Z0-9_]")
 
 
@@ -27,7 +29,7 @@ def target_groups(
     """A group for each instance that has all these tags, of these services, or of all if none is named."""
     groups = []
     for kv in kvs:
-        name, _, id_ = kv.key.removeprefix(PREFIX).decode(errors="replace").partition("/")
+        name, _, id_ = _text_of(kv.key.removeprefix(PREFIX)).partition("/")
         record = _record(kv.value)
         if record is None or not name or not id_ or (names and name not in names):
             continue
@@ -43,7 +45,6 @@ def _labels(name: str, id_: str, record: dict[str, Any], tags: list[str]) -> dic
         f"__meta_kvorum_metadata_{_NOT_OF_A_LABEL.sub('_', each)}": _text(value)
         for each, value in _metadata(record.get("Metadata")).items()
     }
-    weight = record.get("Weight", 1)
     return {
         **labels,
         "__meta_kvorum_service": name,
@@ -51,7 +52,7 @@ def _labels(name: str, id_: str, record: dict[str, Any], tags: list[str]) -> dic
         "__meta_kvorum_address": record["Addr"],
         # Between commas, so that a rule can ask for one without knowing its place: ".*,canary,.*".
         "__meta_kvorum_tags": f",{','.join(tags)}," if tags else "",
-        "__meta_kvorum_weight": str(weight) if type(weight) is int else "1",
+        "__meta_kvorum_weight": _weight(record.get("Weight")),
         "__meta_kvorum_zone": _text(record.get("Zone")),
     }
 
@@ -61,9 +62,19 @@ def _record(value: bytes) -> dict[str, Any] | None:
         record = orjson.loads(value)
     except ValueError:
         return None
-    if not isinstance(record, dict) or not isinstance(record.get("Addr"), str) or not record["Addr"]:
+    addr = record.get("Addr") if isinstance(record, dict) else None
+    if not isinstance(addr, str) or not addr or _NOT_OF_AN_ADDRESS.search(addr):
         return None
+    assert isinstance(record, dict)
     return record
+
+
+def _text_of(key: bytes) -> str:
+    """Empty where it is none."""
+    try:
+        return key.decode()
+    except UnicodeDecodeError:
+        return ""
 
 
 def _metadata(found: Any) -> dict[str, Any]:
@@ -83,8 +94,15 @@ def _list(found: Any) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
+def _weight(found: Any) -> str:
+    return str(min(max(found, 0), WEIGHT_MAX)) if type(found) is int else "1"
+
+
 def _text(found: Any) -> str:
-    """Labels are strings."""
+    """Labels are strings. Empty where it is nested too deeply to be written."""
     if found is None:
         return ""
-    return found if isinstance(found, str) else orjson.dumps(found).decode()
+    try:
+        return found if isinstance(found, str) else orjson.dumps(found).decode()
+    except orjson.JSONEncodeError:
+        return ""

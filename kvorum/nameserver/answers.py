@@ -14,6 +14,7 @@ such, an A or AAAA question is answered with one of them as CNAME, which nobody 
 from __future__ import annotations
 
 import ipaddress
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -44,6 +45,8 @@ Groups = list[list[Rdata]]
 RECORDS_MAX = 4000
 """More do not fit into any message."""
 TXT_BYTES_MAX = 255
+TEXTS_BYTES_MAX = 4000
+"""Of one instance. More would leave no room for others."""
 _NO_TAG = ("_tcp", "_udp")
 _KEPT_MAX = 10_000
 _REFRESH, _RETRY, _EXPIRE = 60, 10, 3600  # nobody transfers the zone, but an SOA record says these
@@ -86,12 +89,11 @@ class Answers:
 
     def to(self, name: dns.name.Name, rdtype: dns.rdatatype.RdataType, most: int = RECORDS_MAX) -> Answer:
         """With no more than ``most`` records. Refused where the name is not below the domain."""
-        domain = self._settings.domain
-        if not name.is_subdomain(domain):
+        labels = self._asked(name)
+        if labels is None:
             return Answer(dns.rcode.REFUSED)
         self._index()
-        below = name.labels[: len(name.labels) - len(domain.labels)]
-        asked = tuple(label.decode("utf-8", "surrogateescape").lower() for label in below), int(rdtype)
+        asked = labels, int(rdtype)
         if asked not in self._known:
             if len(self._known) >= _KEPT_MAX:
                 self._known.clear()
@@ -132,7 +134,9 @@ class Answers:
                 is_other = rdtype not in (dns.rdatatype.SRV, dns.rdatatype.ANY)
                 return [] if is_other and instances else self._of_instances(instances, rdtype)
             case [*tags, service, "service"]:
-                return self._of_instances(self._instances(service, ".".join(tags)), rdtype)
+                tag = ".".join(tags)
+                found = self._of_instances(self._instances(service, tag), rdtype)
+                return [] if found is None and self._has_below(service, tag) else found
         return None
 
     def _instances(self, service: str, tag: str) -> list[Instance]:
@@ -142,6 +146,11 @@ class Answers:
             for one in self._directory.instances(name)
             if not tag or tag in (each.lower() for each in one.tags)
         ]
+
+    def _has_below(self, service: str, name: str) -> bool:
+        """Whether a tag with dots stands for a name below this one, which exists then (RFC 8020)."""
+        below = f".{name}"
+        return any(tag.lower().endswith(below) for one in self._instances(service, "") for tag in one.tags)
 
     def _of_apex(self, rdtype: dns.rdatatype.RdataType) -> Groups:
         if rdtype == dns.rdatatype.SOA:
@@ -207,21 +216,31 @@ class Answers:
         if _is_address(one.host):
             return self._below(ipaddress.ip_address(one.host).packed.hex(), "addr")
         try:
-            return dns.name.from_text(one.host)
+            name = dns.name.from_text(one.host)
         except (dns.exception.DNSException, ValueError):
             return None
+        return name if name != dns.name.root else None
 
     def _of_target(self, target: dns.name.Name) -> list[dns.rrset.RRset]:
         """The addresses of what an SRV record points to, if they are ours to tell."""
         if target not in self._targets:
             found = []
-            for rdtype in (dns.rdatatype.A, dns.rdatatype.AAAA):
-                if target.is_subdomain(self._settings.domain):
-                    [addresses] = self._of_address(target.labels[0].decode(), rdtype) or [[]]
-                    if addresses:
-                        found.append(dns.rrset.from_rdata_list(target, self._settings.ttl, addresses))
+            match self._asked(target):
+                case [address, "addr"]:
+                    for rdtype in (dns.rdatatype.A, dns.rdatatype.AAAA):
+                        [addresses] = self._of_address(address, rdtype) or [[]]
+                        if addresses:
+                            found.append(dns.rrset.from_rdata_list(target, self._settings.ttl, addresses))
             self._targets[target] = found
         return self._targets[target]
+
+    def _asked(self, name: dns.name.Name) -> tuple[str, ...] | None:
+        """Its labels below the domain, in lower case; None where it is not below it."""
+        domain = self._settings.domain
+        if not name.is_subdomain(domain):
+            return None
+        below = name.labels[: len(name.labels) - len(domain.labels)]
+        return tuple(label.decode("utf-8", "surrogateescape").lower() for label in below)
 
     def _soa(self) -> dns.rrset.RRset:
         serial = self._directory.version % (1 << 32)
@@ -272,8 +291,10 @@ def _addresses(hosts: Sequence[str], rdtype: dns.rdatatype.RdataType) -> list[Rd
 
 
 def _texts(one: Instance) -> list[bytes]:
-    """What is longer than a string of a TXT record can be is left out."""
+    """What is longer than a string of a TXT record can be is left out, and so is all that is too much."""
     pairs = [("id", one.id), ("addr", one.addr), ("zone", one.zone), ("tags", ",".join(one.tags))]
     pairs += one.metadata.items()
     texts = [f"{name}={value}".encode() for name, value in pairs if value]
-    return [text for text in texts if len(text) <= TXT_BYTES_MAX] or [b""]
+    texts = [text for text in texts if len(text) <= TXT_BYTES_MAX]
+    ends = itertools.accumulate(len(text) + 1 for text in texts)
+    return [text for text, end in zip(texts, ends, strict=True) if end <= TEXTS_BYTES_MAX] or [b""]

@@ -30,7 +30,7 @@ class Nameserver:
         self._host, self.port = host, port
         self._tcp: asyncio.Server
         self._udp: asyncio.DatagramTransport
-        self._connections: set[asyncio.Task[None]] = set()
+        self._connections: dict[asyncio.Task[None], None] = {}  # who has said nothing for longest first
 
     async def __aenter__(self) -> Nameserver:
         wanted, tries = self.port, _PORT_TRIES if not self.port else 1
@@ -69,29 +69,42 @@ class Nameserver:
         await self._tcp.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Questions of one connection, in order, until it says nothing for a while."""
+        """Questions of one connection, in order, until it says nothing for a while; or for longer than all
+        others, where there are too many."""
         task = cast("asyncio.Task[None]", asyncio.current_task())
-        self._connections.add(task)
+        self._has_spoken(task)
+        if len(self._connections) > TCP_CONNECTIONS_MAX:
+            most_silent = next(iter(self._connections))
+            del self._connections[most_silent]
+            most_silent.cancel()
         try:
-            if len(self._connections) <= TCP_CONNECTIONS_MAX:
-                await self._converse(reader, writer)
+            await self._converse(task, reader, writer)
         except (OSError, asyncio.IncompleteReadError, TimeoutError, asyncio.CancelledError):
             pass  # it has gone, or the server goes
         finally:
-            self._connections.discard(task)
+            self._connections.pop(task, None)
             writer.close()
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _has_spoken(self, task: asyncio.Task[None]) -> None:
+        self._connections.pop(task, None)
+        self._connections[task] = None
+
+    async def _converse(
+        self, task: asyncio.Task[None], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         while True:
             async with asyncio.timeout(TCP_IDLE_SECONDS):
                 length = int.from_bytes(await reader.readexactly(2), "big")
                 data = await reader.readexactly(length)
+            self._has_spoken(task)
             answer = respond(data, self._ask, is_udp=False)
             if answer is None:
                 return
             writer.write(len(answer).to_bytes(2, "big") + answer)
             async with asyncio.timeout(TCP_IDLE_SECONDS):
                 await writer.drain()
+            # What has been read already, and written without delay, gives nobody else a turn.
+            await asyncio.sleep(0)
 
 
 class _Datagrams(asyncio.DatagramProtocol):

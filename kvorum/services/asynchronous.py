@@ -14,9 +14,9 @@ from kvorum.cache import AsyncCache
 from kvorum.errors import KvorumError
 from kvorum.mirror import Change as KeyChange
 from kvorum.services import asking
-from kvorum.services.choice import Picker, picker_of
+from kvorum.services.choice import Pickers
 from kvorum.services.directory import Change
-from kvorum.services.records import Instance, check_name, instance, prefix_of
+from kvorum.services.records import Instance, check_name, each_tag, instance, prefix_of
 from kvorum.services.registering import TTL_SECONDS, RegistrationPlans
 from kvorum.services.watched import Choosing, Taken
 
@@ -29,7 +29,7 @@ Instances = list[Instance]
 class AsyncServices:
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
-        self._pickers: dict[tuple[str, str], Picker] = {}
+        self._pickers = Pickers()
 
     def register(
         self,
@@ -70,7 +70,8 @@ class AsyncServices:
         zone: str = "",
         policy: str = "round-robin",
     ) -> Instance:
-        picker = self._pickers.setdefault((name, policy), picker_of(policy))
+        tags = each_tag(tags)
+        picker = self._pickers.of(name, policy, tags, metadata, zone)
         plan = asking.resolve_one(self._client.core, name, picker, tags, metadata, zone)
         return await self._client.run(plan)
 

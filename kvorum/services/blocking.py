@@ -16,9 +16,9 @@ from kvorum.cache import Cache
 from kvorum.errors import KvorumError
 from kvorum.mirror import Change as KeyChange
 from kvorum.services import asking
-from kvorum.services.choice import Picker, picker_of
+from kvorum.services.choice import Pickers
 from kvorum.services.directory import Change
-from kvorum.services.records import Instance, check_name, instance, prefix_of
+from kvorum.services.records import Instance, check_name, each_tag, instance, prefix_of
 from kvorum.services.registering import TTL_SECONDS, RegistrationPlans
 from kvorum.services.watched import Choosing, Taken
 
@@ -34,8 +34,7 @@ class Services:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._pickers: dict[tuple[str, str], Picker] = {}
-        self._lock = threading.Lock()
+        self._pickers = Pickers()
 
     def register(
         self,
@@ -83,8 +82,8 @@ class Services:
     ) -> Instance:
         """One of the nearest, in turn or at random, by weight. Raises NoInstance. Who asks often uses a
         balancer."""
-        with self._lock:
-            picker = self._pickers.setdefault((name, policy), picker_of(policy))
+        tags = each_tag(tags)
+        picker = self._pickers.of(name, policy, tags, metadata, zone)
         return self._client.run(asking.resolve_one(self._client.core, name, picker, tags, metadata, zone))
 
     def deregister(self, name: str, id: str) -> bool:  # noqa: A002

@@ -10,13 +10,16 @@ An instance of weight 0 is taken only where there are none but such.
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from kvorum.errors import KvorumError
-from kvorum.services.records import Instance
+from kvorum.services.records import Instance, each_tag
 
 POLICIES = ("round-robin", "random")
+PICKERS_MAX = 1000
+"""More are hardly asked again."""
 
 
 class NoInstance(KvorumError):
@@ -27,7 +30,7 @@ def matching(
     instances: Iterable[Instance], tags: Iterable[str] = (), metadata: Mapping[str, str] | None = None
 ) -> list[Instance]:
     """Those that have all these tags, and all of this metadata."""
-    wanted, pairs = set(tags), (metadata or {}).items()
+    wanted, pairs = set(each_tag(tags)), (metadata or {}).items()
     return [one for one in instances if wanted <= set(one.tags) and pairs <= one.metadata.items()]
 
 
@@ -67,7 +70,6 @@ class RandomPicker:
 
     def __init__(self, rng: random.Random | None = None) -> None:
         self._rng = rng or random.Random()
-        self._first = ""  # whose turn was; of those who have earned the same, he comes before the others
 
     def pick(self, instances: Sequence[Instance], zone: str = "") -> Instance:
         among = _among(instances, zone)
@@ -83,11 +85,14 @@ class RoundRobinPicker:
     is left to chance: or a thousand clients that start together would all begin with the same.
     """
 
-    def __init__(self, earned: Mapping[str, int] | None = None, rng: random.Random | None = None) -> None:
+    def __init__(
+        self, earned: Mapping[str, int] | None = None, first: str = "", rng: random.Random | None = None
+    ) -> None:
         self.earned: dict[str, int] | None = None if earned is None else dict(earned)
-        """By id. Who is given it goes on where another has stopped."""
+        """By id. Who is given it, and ``first``, goes on where another has stopped."""
+        self.first = first
+        """Whose turn was the first; of those who have earned the same, he comes before the others."""
         self._rng = rng or random.Random()
-        self._first = ""  # whose turn was; of those who have earned the same, he comes before the others
 
     def pick(self, instances: Sequence[Instance], zone: str = "") -> Instance:
         among = _among(instances, zone)
@@ -95,13 +100,13 @@ class RoundRobinPicker:
         if self.earned is None:
             earned = {one.id: weight for one, weight in zip(among, weights, strict=True)}
             taken = self._rng.choices(among, weights)[0]
-            self._first = taken.id
+            self.first = taken.id
         else:
             before = self.earned
             earned = {
                 one.id: before.get(one.id, 0) + weight for one, weight in zip(among, weights, strict=True)
             }
-            taken = max(among, key=lambda one: (earned[one.id], one.id == self._first))
+            taken = max(among, key=lambda one: (earned[one.id], one.id == self.first))
         earned[taken.id] -= sum(weights)
         self.earned = earned
         return taken
@@ -114,6 +119,25 @@ def picker_of(policy: str) -> Picker:
     if policy == "random":
         return RandomPicker()
     raise ValueError(f"the policy {policy!r} is unknown: expected {' or '.join(POLICIES)}")
+
+
+class Pickers:
+    """One for each question that is asked again and again: whose turn it is among those with one tag is
+    another matter than among those with another. For several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._made: dict[tuple[object, ...], Picker] = {}
+
+    def of(
+        self, name: str, policy: str, tags: Iterable[str], metadata: Mapping[str, str] | None, zone: str
+    ) -> Picker:
+        """Raises ValueError for a policy that there is not."""
+        question = name, policy, frozenset(each_tag(tags)), frozenset((metadata or {}).items()), zone
+        with self._lock:
+            if question not in self._made and len(self._made) >= PICKERS_MAX:
+                self._made.clear()
+            return self._made.setdefault(question, picker_of(policy))
 
 
 def _among(instances: Sequence[Instance], zone: str) -> list[Instance]:

@@ -21,12 +21,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
+
 PREFIX = b"/services/"
 WEIGHT_MAX = 65535
 """As in a DNS SRV record."""
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
-_TAG = re.compile(r"[^\s,/]{1,63}")
-_ID = re.compile(r"[^\s/]{1,255}")
+_CONTROLS = r"\x00-\x1f\x7f-\x9f"
+_TAG = re.compile(rf"[^\s,/{_CONTROLS}]{{1,63}}")
+_ID = re.compile(rf"[^\s/{_CONTROLS}]{{1,255}}")
+_NOT_OF_AN_ADDRESS = re.compile(rf"[\s{_CONTROLS}]")
 _META_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}")
 
 
@@ -78,11 +82,11 @@ def instance(
     """A new one, whose id is its address where none is given. Raises ValueError, which says what is wrong."""
     check_name(name)
     host, port = split_addr(addr)
-    if not host or not port or re.search(r"[\s/]", host):
+    if not host or not port or "/" in host or _NOT_OF_AN_ADDRESS.search(host):
         raise ValueError(
             f"the address {addr!r} is wrong: expected HOST:PORT, such as 10.0.0.1:8080 or [::1]:8080"
         )
-    tags = tuple(dict.fromkeys([tags] if isinstance(tags, str) else tags))
+    tags = tuple(dict.fromkeys(each_tag(tags)))
     for tag in tags:
         if not _TAG.fullmatch(tag):
             raise ValueError(
@@ -112,6 +116,11 @@ def instance(
     return Instance(name, id or addr, addr, metadata, tags, weight, zone, since)
 
 
+def each_tag(tags: Iterable[str]) -> tuple[str, ...]:
+    """A text is one tag, and not one for each of its letters."""
+    return (tags,) if isinstance(tags, str) else tuple(tags)
+
+
 def check_name(name: str) -> str:
     """The name itself. Raises ValueError where it can be none of a service: it must be a label of DNS."""
     if not _NAME.fullmatch(name):
@@ -136,7 +145,10 @@ def split_key(key: bytes) -> tuple[str, str]:
     name, slash, rest = key.removeprefix(PREFIX).partition(b"/")
     if not key.startswith(PREFIX) or not name or not slash or not rest:
         raise BadRecord(f"the key {key!r} is none of a service: expected {PREFIX.decode()}NAME/ID")
-    return name.decode(errors="replace"), rest.decode(errors="replace")
+    try:
+        return name.decode(), rest.decode()
+    except UnicodeDecodeError:
+        raise BadRecord(f"the key {key!r} is none of a service: expected UTF-8") from None
 
 
 def encode(one: Instance) -> bytes:
@@ -160,11 +172,12 @@ def decode(key: bytes, value: bytes, lease: int = 0) -> Instance:
     """Raises BadRecord where there is no address. What else is not as we write it counts as not there."""
     name, id_ = split_key(key)
     try:
-        record = json.loads(value)
-    except (ValueError, RecursionError):
+        # json would take half of a surrogate pair for text, which nobody could write anywhere.
+        record = orjson.loads(value)
+    except ValueError:
         raise BadRecord(f"{key!r} is no record of a service: expected JSON, got {value[:40]!r}") from None
     addr = record.get("Addr") if isinstance(record, dict) else None
-    if not isinstance(addr, str) or not addr:
+    if not isinstance(addr, str) or not addr or _NOT_OF_AN_ADDRESS.search(addr):
         raise BadRecord(
             f"{key!r} is no record of a service: expected an object with an Addr, got {value[:40]!r}"
         )
@@ -188,13 +201,21 @@ def _metadata(found: Any) -> dict[str, str]:
         return {}
     if isinstance(found, str):
         try:
-            inner = json.loads(found)
-        except (ValueError, RecursionError):
+            inner = orjson.loads(found)
+        except ValueError:
             inner = None
         found = inner if isinstance(inner, dict) else {"metadata": found}
     if not isinstance(found, dict):
         found = {"metadata": found}
-    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in found.items()}
+    return {name: value if isinstance(value, str) else _written(value) for name, value in found.items()}
+
+
+def _written(value: Any) -> str:
+    """Empty where it is nested too deeply to be written."""
+    try:
+        return json.dumps(value)
+    except RecursionError:
+        return ""
 
 
 def _text(found: Any) -> str:

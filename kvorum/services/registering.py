@@ -21,7 +21,7 @@ from kvorum.errors import KvorumError, LeaseExists, LeaseNotFound
 from kvorum.leases import GRANT, RENEWALS_PER_TTL, keep_alive, revoke
 from kvorum.messages import put_request
 from kvorum.operations import PUT
-from kvorum.plans import Core, Plan, Sleep
+from kvorum.plans import SHORTEST_TRY_SECONDS, Core, Plan, Sleep
 from kvorum.services.records import Instance, encode
 
 TTL_SECONDS: Final = 10
@@ -57,9 +57,11 @@ class RegistrationPlans:
         pause = self.ttl / RENEWALS_PER_TTL
         while True:
             yield Sleep(pause)
+            # One who hangs must leave time to ask another.
+            patience = min(self._core.timeout, max(self.ttl / RENEWALS_PER_TTL, SHORTEST_TRY_SECONDS))
             try:
-                if not (yield from keep_alive(self._core, self._lease_id)):
-                    yield from self._register()
+                if not (yield from keep_alive(self._core, self._lease_id, patience)):
+                    yield from self._register(patience)
             except KvorumError as error:
                 self._told(str(error))
                 pause = min(self.ttl / RENEWALS_PER_TTL, RETRY_SECONDS) * self._core.rng.uniform(0.5, 1.0)
@@ -73,12 +75,13 @@ class RegistrationPlans:
         with suppress(LeaseNotFound):
             yield from revoke(self._core, self._lease_id)
 
-    def _register(self) -> Plan[None]:
+    def _register(self, timeout: float | None = None) -> Plan[None]:
         lease = {"ID": str(self._lease_id), "TTL": str(self.ttl)}
         with suppress(LeaseExists):  # it is ours: nobody else hits upon its id
-            self.ttl = int((yield from self._core.call(GRANT, lease, safe=True))["TTL"])
+            self.ttl = int((yield from self._core.call(GRANT, lease, safe=True, timeout=timeout))["TTL"])
         one = self.instance
-        yield from self._core.call(PUT, put_request(one.key, encode(one), lease=self._lease_id), safe=True)
+        put = put_request(one.key, encode(one), lease=self._lease_id)
+        yield from self._core.call(PUT, put, safe=True, timeout=timeout)
 
     def _told(self, problem: str | None) -> None:
         before, self.problem = self.problem, problem

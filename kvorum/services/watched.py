@@ -8,7 +8,7 @@ from kvorum.mirror import Change as KeyChange
 from kvorum.services.asking import pick
 from kvorum.services.choice import matching, nearest, picker_of
 from kvorum.services.directory import Change, Directory
-from kvorum.services.records import Instance, check_name
+from kvorum.services.records import Instance, check_name, each_tag
 from kvorum.types import Event, KeyValue
 
 
@@ -17,7 +17,7 @@ class Taken:
 
     def __init__(self, tags: Iterable[str] = (), metadata: Mapping[str, str] | None = None) -> None:
         self.directory = Directory()
-        self._tags, self._metadata = tuple(tags), dict(metadata or {})
+        self._tags, self._metadata = each_tag(tags), dict(metadata or {})
 
     def take_all(self, kvs: Iterable[KeyValue]) -> list[Change]:
         return self._take(Event("PUT", kv) for kv in kvs)

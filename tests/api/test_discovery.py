@@ -66,6 +66,26 @@ def test_an_instance_that_the_go_client_has_registered() -> None:
     assert group["labels"]["__meta_kvorum_metadata_metadata"] == "canary"
 
 
+def test_one_bad_writer_does_not_take_all_targets() -> None:
+    """What cannot be told of an instance is left out, and all of it where its key or address can be none."""
+    deep = b'{"Addr":"h:1","Metadata":{"deep":%b,"a":"b"}}' % (b"[" * 300 + b"]" * 300)
+    [group] = target_groups([kv("/services/web/1", deep)], (), ())
+    assert group["labels"]["__meta_kvorum_metadata_deep"] == ""
+    assert group["labels"]["__meta_kvorum_metadata_a"] == "b"
+    for addr in ("a\\n:1", "a b:1", "a\\u0000:1", "\\u2028:1"):
+        bad = b'{"Addr":"%b"}' % addr.encode()
+        assert targets([kv("/services/web/1", bad), kv("/services/web/2")]) == ["10.0.0.1:80"]
+    assert targets([kv_of(b"/services/web/\xff", RECORD), kv_of(b"/services/\xff/1", RECORD)]) == []
+
+
+@pytest.mark.parametrize(
+    ("weight", "told"), [("0", "0"), ("65535", "65535"), ("65536", "65535"), ("-1", "0"), ("1e9", "1")]
+)
+def test_a_weight_is_what_it_is_to_clients(weight: str, told: str) -> None:
+    [group] = target_groups([kv("/services/web/1", b'{"Addr":"h:1","Weight":%b}' % weight.encode())], (), ())
+    assert group["labels"]["__meta_kvorum_weight"] == told
+
+
 def test_filters() -> None:
     """Any of the names, all of the tags."""
     other = RECORD.replace(b"10.0.0.1", b"10.0.0.2").replace(b'"green"', b'"blue"')

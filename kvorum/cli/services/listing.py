@@ -76,13 +76,15 @@ def list_(tags: Sequence[str], metadata: dict[str, str]) -> None:
     if settings.write_out == "json":
         output.write_json({name: [shown(one) for one in instances] for name, instances in found.items()})
     elif settings.write_out == "table":
-        output.write(output.table(("SERVICE", "INSTANCES", "TAGS"), rows))
+        output.write(
+            output.table(("SERVICE", "INSTANCES", "TAGS"), [list(map(one_line, row)) for row in rows])
+        )
     elif settings.write_out == "fields":
         for name, count, names in rows:
             lines = [f'"Service" : {quoted(name)}', f'"Instances" : {count}', f'"Tags" : {quoted(names)}', ""]
             output.write_lines(lines)
     else:
-        output.write_lines([", ".join(row) for row in rows])
+        output.write_lines([", ".join(map(one_line, row)) for row in rows])
 
 
 @click.command(
@@ -122,17 +124,19 @@ def resolve(
     with settings.client() as client:
         found = _there(name, client.services.resolve(name, tags=tags, metadata=metadata, zone=zone))
     if one:
-        found = [_one(name, found, zone, policy)]
+        found = [_one(name, tags, metadata, zone, policy, found)]
     if settings.write_out == "simple":
         output.write_lines([each.addr for each in found])
     else:
         show_instances(found, settings)
 
 
-def _one(name: str, found: list[Instance], zone: str, policy: str) -> Instance:
+def _one(
+    name: str, tags: Sequence[str], metadata: dict[str, str], zone: str, policy: str, found: list[Instance]
+) -> Instance:
     if policy == "round-robin":
         try:
-            return turns.pick(name, found, zone)
+            return turns.pick(name, tags, metadata, zone, found)
         except OSError as error:
             raise Failure(
                 f"whose turn it is cannot be kept: {error}; --policy random does not need to"
@@ -160,7 +164,7 @@ def _show_change(change: Change, settings: Settings) -> None:
         output.write_lines([f'"Type" : {quoted(change.kind)}', *_fields(one), ""])
     else:
         at = "" if one.id == one.addr else f" at {one.addr}"
-        output.write_lines([f"{change.kind} {one.name} {one.id}{at}"])
+        output.write_lines([one_line(f"{change.kind} {one.name} {one.id}{at}")])
 
 
 @click.command(epilog=examples("kvorum service deregister web 10.0.0.1:8080"))
@@ -209,7 +213,8 @@ def shown(one: Instance) -> dict[str, Any]:
 
 def _row(one: Instance) -> tuple[str, ...]:
     metadata = " ".join(f"{name}={value}" for name, value in sorted(one.metadata.items()))
-    return (one.id, one.addr, str(one.weight), one.zone, " ".join(one.tags), metadata, one.since)
+    cells = (one.id, one.addr, str(one.weight), one.zone, " ".join(one.tags), metadata, one.since)
+    return tuple(map(one_line, cells))
 
 
 def _fields(one: Instance) -> list[str]:
@@ -223,6 +228,12 @@ def _fields(one: Instance) -> list[str]:
         *(f'"Metadata" : {quoted(f"{name}={value}")}' for name, value in sorted(one.metadata.items())),
         f'"Since" : {quoted(one.since)}',
     ]
+
+
+def one_line(text: str) -> str:
+    """As it is, unless there is something in it that is no letter or sign: others have written it, and it
+    must neither look like two lines nor tell a terminal what to do."""
+    return text if text.isprintable() else quoted(text)[1:-1]
 
 
 def quoted(text: str) -> str:

@@ -147,6 +147,8 @@ def test_a_tag_may_have_dots_and_may_stand_for_the_protocol() -> None:
         ("web.service.kvorum.", "MX", "NODATA"),
         ("_web._tcp.service.kvorum.", "A", "NODATA"),
         ("v2.web.service.kvorum.", "AAAA", "NODATA"),
+        ("1.web.service.kvorum.", "A", "NODATA"),  # there is v2.1 below, so it does exist (RFC 8020)
+        ("2.1.web.service.kvorum.", "A", "NXDOMAIN"),
         ("x.kvorum.", "A", "NXDOMAIN"),
         ("web.kvorum.", "A", "NXDOMAIN"),
         ("other.service.kvorum.", "A", "NXDOMAIN"),
@@ -242,7 +244,11 @@ def test_an_instance_with_a_host_name() -> None:
     assert mixed("db.service.kvorum", "AAAA").kind == "NODATA"
 
 
-@pytest.mark.parametrize("addr", ["a..b:1", f"{'x' * 70}:1", "fe80::1%eth0", "ü.example:1", ":::1"])
+STRANGE = ("a..b:1", f"{'x' * 70}:1", "fe80::1%eth0", "ü.example:1", ":::1")
+OURS = ("kvorum:1", "service.kvorum:1", "\\255.kvorum:1", "\\255.addr.kvorum:1")
+
+
+@pytest.mark.parametrize("addr", [*STRANGE, *OURS])
 def test_a_host_that_can_be_no_name_harms_no_other(addr: str) -> None:
     """Somebody else may have written anything."""
     strange = Instance("web", "s", addr)
@@ -250,6 +256,28 @@ def test_a_host_that_can_be_no_name_harms_no_other(addr: str) -> None:
     assert [line.split()[-1] for line in ask("web.service.kvorum", "A").answer] == ["10.0.0.1"]
     assert "10.0.0.1" in str(ask("web.service.kvorum", "SRV").additional)
     assert asker(strange)("web.service.kvorum", "A").rcode == NOERROR
+
+
+@pytest.mark.parametrize("addr", [".:1", ":1"])
+def test_a_host_that_is_none_is_not_told(addr: str) -> None:
+    """As a target of SRV the root says that there is no such service: not for one instance to say."""
+    ask = asker(Instance("web", "s", addr))
+    assert ask("web.service.kvorum", "SRV").kind == ask("web.service.kvorum", "A").kind == "NODATA"
+
+
+def test_addresses_are_brought_along_under_names_that_can_be_asked_for() -> None:
+    ask = asker(instance("web", "0a000001.kvorum:80"), instance("web", "10.0.0.1:80"))
+    for line in ask("web.service.kvorum", "SRV").additional:
+        assert ask(line.split()[0], "A").kind == "found"
+
+
+def test_texts_are_not_more_than_a_message_can_have() -> None:
+    """What is too much is left out: or one instance would have all of them untold."""
+    lots = {f"k{n}": "x" * 240 for n in range(600)}
+    ask = asker(Instance("web", "a", "a:1", lots), instance("web", "10.0.0.1:80"))
+    texts = ask("web.service.kvorum", "TXT").answer
+    assert ["addr=a:1" in text for text in texts].count(True) == 1
+    assert max(map(len, texts)) < 5000
 
 
 def test_changes_are_seen_at_once() -> None:

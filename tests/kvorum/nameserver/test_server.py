@@ -14,7 +14,7 @@ import dns.rcode
 import pytest
 
 from kvorum.nameserver import server as module
-from kvorum.nameserver.answers import Answers, ZoneSettings
+from kvorum.nameserver.answers import Answer, Answers, ZoneSettings
 from kvorum.nameserver.server import Nameserver
 from kvorum.services.records import instance
 from tests.kvorum.nameserver.test_answers import directory_of
@@ -77,22 +77,47 @@ async def test_who_says_nothing_is_hung_up_on(server: Nameserver, monkeypatch: p
     writer.close()
 
 
-async def test_too_many_connections_are_turned_away(
+async def test_where_there_are_too_many_connections_the_most_silent_goes(
     server: Nameserver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And there is room again as soon as one has gone."""
-    monkeypatch.setattr(module, "TCP_CONNECTIONS_MAX", 1)
-    reader, writer = await asyncio.open_connection(HOST, server.port)
-    writer.write(len(QUERY.to_wire()).to_bytes(2, "big") + QUERY.to_wire())
-    await reader.readexactly(2)
-    other, other_writer = await asyncio.open_connection(HOST, server.port)
+    """Or whoever opens as many as there may be, and says nothing, would keep all others out."""
+    monkeypatch.setattr(module, "TCP_CONNECTIONS_MAX", 2)
+
+    async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        writer.write(len(QUERY.to_wire()).to_bytes(2, "big") + QUERY.to_wire())
+        return bool(await reader.read(1024))
+
     async with asyncio.timeout(5):
-        assert await other.read() == b""
-    other_writer.close()
-    writer.write_eof()
-    await reader.read()
-    assert (await dns.asyncquery.tcp(QUERY, HOST, port=server.port, timeout=5)).answer
-    writer.close()
+        connections = [await asyncio.open_connection(HOST, server.port) for _ in range(2)]
+        first, second = connections
+        assert await ask(*second)
+        assert await ask(*first)
+        third = await asyncio.open_connection(HOST, server.port)
+        assert await ask(*third)
+        assert await second[0].read() == b""
+        assert await ask(*first)
+    for _, writer in (*connections, third):
+        writer.close()
+
+
+async def test_who_asks_much_at_once_does_not_keep_others_from_being_answered() -> None:
+    asked = list[str]()
+
+    def ask(name: dns.name.Name, *_: object) -> Answer:
+        if not asked:
+            sender.sendto(QUERY.to_wire(), (HOST, server.port))
+        asked.append(str(name))
+        return Answer()
+
+    many = dns.message.make_query("many.service.kvorum", "A").to_wire()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        async with Nameserver(ask, HOST, 0) as server, asyncio.timeout(10):
+            reader, writer = await asyncio.open_connection(HOST, server.port)
+            writer.write((len(many).to_bytes(2, "big") + many) * 200)
+            for _ in range(200):
+                await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
+            writer.close()
+    assert asked.index("web.service.kvorum.") < 20
 
 
 async def test_nonsense_by_udp_harms_nobody(server: Nameserver) -> None:

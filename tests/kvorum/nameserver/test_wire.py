@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import dns.edns
 import dns.flags
 import dns.message
@@ -132,6 +134,34 @@ def test_unknown_edns_options_are_ignored() -> None:
 
 
 # ---- what is wrong -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("questions", "records", "section"),
+    [(9000, 0, 0), (1, 4000, 0), (1, 4000, 1), (1, 4000, 2), (1, 65535, 2)],
+)
+def test_who_asks_with_a_burden_is_refused_at_once(
+    questions: int, records: int, section: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To read thousands of records takes half a second, in which nobody else would be answered."""
+    counts = [questions, 0, 0, 0]
+    counts[1 + section] = records
+    question = b"\1a\0\0\1\0\1"
+    record = b"\xc0\x0c\0\1\0\1\0\0\0\1\0\4abcd"
+    head = b"id\1\0" + struct.pack("!4H", *counts)
+    monkeypatch.setattr(dns.message, "from_wire", lambda *_: pytest.fail("it is read"))
+    assert respond(head + question * questions + record * records, ANSWERS.to, is_udp=False) == (
+        b"id\x81\x01" + bytes(8)
+    )
+
+
+def test_who_asks_at_length_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One record may be as long as thousands."""
+    options = [dns.edns.GenericOption(65001, b"")] * 15000
+    query = dns.message.make_query("web.service.kvorum", "A", use_edns=0, options=options)
+    wire = query.to_wire(max_size=65535)
+    monkeypatch.setattr(dns.message, "from_wire", lambda *_: pytest.fail("it is read"))
+    assert respond(wire, ANSWERS.to, is_udp=False) == wire[:2] + b"\x81\x01" + bytes(8)
 
 
 def test_an_answer_gets_none() -> None:

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvorum.services.choice import (
+    PICKERS_MAX,
     NoInstance,
+    Pickers,
     RandomPicker,
     RoundRobinPicker,
     eligible,
@@ -44,6 +46,7 @@ def test_all_tags_and_all_metadata_must_be_there() -> None:
     assert ids(matching(among, metadata={"v": "1"})) == "ab"
     assert ids(matching(among, ["x"], {"v": "1", "w": "2"})) == "a"
     assert ids(matching(among, ["z"])) == ""
+    assert ids(matching([one("a", tags=("xy",)), both], "xy")) == "a"  # a text is one tag
 
 
 def test_the_nearest_share_the_most_of_the_zones_path() -> None:
@@ -121,6 +124,25 @@ def test_random_is_in_proportion() -> None:
     taken = Counter(picker.pick([one("a", weight=3), one("b"), one("c", weight=0)]).id for _ in range(4000))
     assert taken["c"] == 0
     assert 2.6 < taken["a"] / taken["b"] < 3.4
+
+
+def test_each_question_has_its_own_turns() -> None:
+    """Who asks for two tags in turn gets every instance of both."""
+    pickers, taken = Pickers(), Counter[str]()
+    for _ in range(3):
+        for tag, ids_ in (("x", "abc"), ("y", "def")):
+            picker = pickers.of("web", "round-robin", [tag], {"v": "1"}, "eu")
+            taken[picker.pick([one(id_) for id_ in ids_]).id] += 1
+    assert taken == Counter("abcdef")
+
+
+def test_questions_that_are_never_asked_again_are_not_kept_for_ever() -> None:
+    pickers = Pickers()
+    first = pickers.of("web", "random", (), {}, "")
+    assert pickers.of("web", "random", (), {}, "") is first
+    for number in range(PICKERS_MAX):
+        pickers.of("web", "random", (), {"for": str(number)}, "")
+    assert pickers.of("web", "random", (), {}, "") is not first
 
 
 @pytest.mark.parametrize("policy", ["round-robin", "random"])

@@ -61,7 +61,7 @@ def test_no_field_of_ours_is_one_of_the_go_clients_in_other_letters() -> None:
 
 @given(
     metadata=st.dictionaries(st.from_regex(r"[A-Za-z_][A-Za-z0-9_.-]{0,9}", fullmatch=True), TEXTS),
-    tags=st.lists(st.from_regex(r"[^\s,/\ud800-\udfff]{1,9}", fullmatch=True)),
+    tags=st.lists(st.from_regex(r"[^\s,/\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,9}", fullmatch=True)),
     weight=st.integers(0, 65535),
     zone=st.sampled_from(["", "eu", "eu/1a", "ü/ö"]),
 )
@@ -96,11 +96,35 @@ def test_fields_that_are_unknown_or_of_another_type_do_no_harm() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [b"", b"1.2.3.4:5", b"[]", b"{}", b'{"Addr":7}', b'{"Addr":""}', b"\xff", b"[" * 99999]
+    "value",
+    [
+        *(b"", b"1.2.3.4:5", b"[]", b"{}", b'{"Addr":7}', b'{"Addr":""}', b"\xff", b"[" * 99999),
+        # An address that would be two lines, that no terminal should be told, or that is no text.
+        *(b'{"Addr":"a:1\\nb:2"}', b'{"Addr":"\\u001b[2J:1"}', b'{"Addr":"a b:1"}', b'{"Addr":"\\ud800:1"}'),
+    ],
 )
 def test_what_is_no_record_is_refused(value: bytes) -> None:
     with pytest.raises(BadRecord, match="is no record of a service"):
         decode(b"/services/web/1", value)
+
+
+def test_what_is_no_text_is_in_no_record() -> None:
+    """Or whoever writes it to a terminal, a file or a packet would fail for all instances."""
+    with pytest.raises(BadRecord):
+        decode(b"/services/web/1", b'{"Addr":"a:1","Zone":"\\ud800"}')
+    one = decode(b"/services/web/1", rb'{"Addr":"a:1","Metadata":"{\"a\":\"\\ud800\"}"}')
+    assert one.metadata == {"metadata": r'{"a":"\ud800"}'}
+
+
+def test_metadata_may_be_as_deep_as_it_likes() -> None:
+    """Where that is too deep to be told, nothing is told of it."""
+    for depth in range(100, 1200, 100):
+        deep = b"[" * depth + b"]" * depth
+        try:
+            one = decode(b"/services/web/1", b'{"Addr":"a:1","Metadata":{"deep":%b,"a":"b"}}' % deep)
+        except BadRecord:
+            continue
+        assert one.metadata["a"] == "b"
 
 
 @given(value=st.one_of(st.binary(max_size=50), JSON.map(lambda found: json.dumps(found).encode())))
@@ -143,7 +167,10 @@ WRONG = [
     ({"addr": "http://a:80"}, "the address 'http://a:80' is wrong"),
     ({"addr": "a b:80"}, "the address 'a b:80' is wrong"),
     ({"tags": ["a,b"]}, "the tag 'a,b' is wrong"),
+    ({"addr": "a\0:80"}, "the address 'a\\x00:80' is wrong"),
     ({"tags": [""]}, "the tag '' is wrong"),
+    ({"tags": ["\x1b[2J"]}, "the tag '\\x1b[2J' is wrong"),
+    ({"id": "\x9b2J"}, "the id '\\x9b2J' is wrong"),
     ({"metadata": {"1": "a"}}, "the metadata name '1' is wrong"),
     ({"metadata": {"a": 1}}, "the metadata a is 1: expected a string"),
     ({"metadata": {"a": "\ud800"}}, "is no text"),
@@ -174,7 +201,18 @@ def test_keys() -> None:
 
 @pytest.mark.parametrize(
     "key",
-    [b"", b"/services", b"/services/", b"/services/web", b"/services//1", b"/services/web/", b"/x/web/1"],
+    [
+        *(
+            b"",
+            b"/services",
+            b"/services/",
+            b"/services/web",
+            b"/services//1",
+            b"/services/web/",
+            b"/x/web/1",
+        ),
+        *(b"/services/web/\xff", b"/services/\xff/1"),  # two that are no text would be told as the same
+    ],
 )
 def test_other_keys_are_refused(key: bytes) -> None:
     with pytest.raises(BadRecord, match="is none of a service"):

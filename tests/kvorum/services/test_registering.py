@@ -12,7 +12,7 @@ from kvorum.errors import ConnectionFailed, KvorumError
 from kvorum.plans import Plan
 from kvorum.services.records import encode, instance
 from kvorum.services.registering import RegistrationPlans
-from tests.kvorum.fake_effects import BROKEN, REFUSED, Outcome, Stage, answer, refusal
+from tests.kvorum.fake_effects import BROKEN, REFUSED, Outcome, Stage, TakesAll, answer, refusal
 
 ONE = instance("web", "10.0.0.1:80")
 NO_LEASE = refusal("etcdserver: requested lease not found", 5, 404)
@@ -106,6 +106,30 @@ def test_it_is_asked_until_somebody_answers() -> None:
     assert plans.problem is None
     assert paths(stage)[-4:-1] == [KEEPALIVE, GRANT, PUT]
     assert max(stage.slept()[2:-1]) <= 1.0
+
+
+@pytest.mark.parametrize("endpoints", ["a,b,c", "a"])
+def test_a_member_that_hangs_does_not_cost_the_lease(endpoints: str) -> None:
+    """However long a call may take: it is asked again, or another, before the time is over."""
+    asked_at = list[float]()
+
+    def answered(_: object) -> object:
+        asked_at.append(stage.now)
+        return ALIVE
+
+    stage, plans, _ = staged(TakesAll(), answered, timeout=60.0, endpoints=endpoints)
+    begun = stage.now
+    keep(stage, plans.keep())
+    assert asked_at[0] - begun < 9
+
+
+def test_a_member_that_hangs_does_not_keep_it_off_the_list() -> None:
+    """Another one is asked to put it back."""
+    stage, plans, _ = staged(GONE, TakesAll(), answer(TTL="9"), TakesAll(), answer(), timeout=60.0)
+    begun = stage.now
+    keep(stage, plans.keep())
+    assert paths(stage) == [KEEPALIVE, GRANT, GRANT, PUT, PUT, KEEPALIVE]
+    assert stage.now - begun < 9
 
 
 def test_what_is_refused_is_tried_again_too() -> None:

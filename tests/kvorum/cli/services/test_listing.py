@@ -128,10 +128,12 @@ def test_whose_turn_it_is_does_not_depend_on_a_file_that_is_broken(
 ) -> None:
     words = ("resolve", name, "--one", "--policy", "round-robin")
     file = tmp_path / "kvorum" / "turns" / name
-    for content in ("", "[]", "{", '{"a": "x", "b": null}'):
+    for content in (b"", b"[]", b"{", b"\xff", b'{"earned": {"a": "x", "b": null}, "first": "a"}'):
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(content)
-        assert run(store, *words, home=tmp_path) == (0, "10.0.0.1:80\n", "")
+        file.write_bytes(content)
+        code, out, error = run(store, *words, home=tmp_path)
+        assert (code, error) == (0, "")
+        assert out in [f"{one.addr}\n" for one in three]
     file.unlink()
     file.mkdir()
     code, out, error = run(store, *words, home=tmp_path)
@@ -161,6 +163,22 @@ def test_a_watch(store: Server, client: Client, three: list[Instance], name: str
         assert watch.line() == f"removed {name} 10.0.0.4:80"
         watch.signal(2)
         assert watch.end()[0] == 130
+
+
+def test_what_others_have_written_is_one_line_and_no_command_to_a_terminal(
+    store: Server, client: Client, name: str
+) -> None:
+    """Or a record could tell of instances that are not there."""
+    value = encode(Instance(name, "", "10.0.0.1:80", {"v": "1\n2"}, ("\x1b[2J",), 1, "\u202eeu", SINCE))
+    client.put(f"/services/{name}/a\nremoved {name} b", value)
+    assert said(store, "show", name) == (
+        rf"a\nremoved {name} b, 10.0.0.1:80, 1, \u202eeu, \x1b[2J, v=1\n2, {SINCE}" + "\n"
+    )
+    assert rf"{name}, 1, \x1b[2J" in said(store, "list").splitlines()
+    assert r" v=1\n2 " in said(store, "show", name, "-o", "table")
+    with tool(store, "service", "watch", name) as watch:
+        assert watch.line() == rf"added {name} a\nremoved {name} b at 10.0.0.1:80"
+    client.delete(f"/services/{name}/", prefix=True)
 
 
 @pytest.mark.parametrize("form", ["json", "yaml", "fields"])
