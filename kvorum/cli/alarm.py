@@ -32,9 +32,7 @@ def list_(arguments: Arguments) -> None:
         _show(_ask(gateway, action="GET"), settings)
 
 
-@alarm.command(
-    epilog=examples("kvorum alarm disarm", "kvorum compaction 4711 && kvorum defrag && kvorum alarm disarm")
-)
+@alarm.command(epilog=examples("kvorum alarm disarm"))
 @_arguments
 def disarm(arguments: Arguments) -> None:
     """End all alarms, and show them. Make space first: compaction and defrag do."""

@@ -23,7 +23,7 @@ def plain(command: click.Command, arguments: Sequence[str]) -> list[str]:
             # The last one counts, so an earlier one is taken back.
             spellings = {*switches[name].opts, *switches[name].secondary_opts}
             found = [earlier for earlier in found if earlier not in spellings]
-            found += switches[name].opts[:1] if value in _TRUE else switches[name].secondary_opts[:1]
+            found += [name] if value in _TRUE else switches[name].secondary_opts[:1]
             continue
         found.append(word)
         if isinstance(command, click.Group) and not word.startswith("-"):

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from kvorum.cli import mirroring
+from kvorum.cli import mirroring, passwords
 from kvorum.cli.completing import files
 from kvorum.cli.examples import examples
 from kvorum.cli.kv import Arguments, to_bytes
@@ -67,12 +67,8 @@ def make_mirror(arguments: Arguments, **flags: Any) -> None:
 def _destination(settings: Settings, address: str, flags: dict[str, Any]) -> Client:
     tls = Tls(flags["dest_cacert"], flags["dest_cert"], flags["dest_key"])
     user, password = flags["dest_user"], flags["dest_password"]
-    if user and not password:
-        user, colon, password = user.partition(":")
-        if not colon:
-            password = click.prompt(
-                "Destination Password", hide_input=True, default="", show_default=False, err=True
-            )
+    if user:
+        user, password = passwords.of_user(user, password, "Destination Password: ")
     return Client(
         address,
         timeout=settings.command_timeout,
@@ -80,4 +76,5 @@ def _destination(settings: Settings, address: str, flags: dict[str, Any]) -> Cli
         tls=None if flags["dest_insecure_transport"] and tls == Tls() else tls,
         user=user,
         password=password,
+        keepalive=settings.keepalive,
     )

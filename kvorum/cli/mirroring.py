@@ -11,14 +11,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import count
 from typing import Any, TypeVar
 
 from kvorum.cli import output
 from kvorum.client import Client
-from kvorum.errors import KvorumError
+from kvorum.errors import KvorumError, PermissionDenied
 from kvorum.operations import Pages
 from kvorum.plans import is_passing
 from kvorum.txn import Delete, Operation, Put
@@ -46,8 +46,8 @@ class Mirroring:
         """Copy and follow; or with a ``revision`` above 1 only follow, from it on. Raises KvorumError: where
         one of the two cannot be reached at first, or refuses; Compacted where changes are gone before they
         were seen."""
-        self._source.status()
-        self._destination.status()
+        _reach(self._source, self._prefix)
+        _reach(self._destination, self._there)
         if revision <= 1:
             revision = self._copy() + 1
         with self._source.watch(self._prefix, prefix=True, start_revision=revision) as watch:
@@ -89,6 +89,12 @@ class Mirroring:
             size += more
         if some:
             yield some
+
+
+def _reach(client: Client, prefix: bytes) -> None:
+    """Raises KvorumError where nobody answers: at first that is rather a wrong address than an outage."""
+    with suppress(PermissionDenied):  # who may only write there need not read
+        client.range(prefix, prefix=True, limit=1, keys_only=True)
 
 
 def _until_done(attempt: Callable[[], T], who: str) -> T:

@@ -62,15 +62,12 @@ class Settings:
 
     @cached_property
     def credentials(self) -> tuple[str, str] | None:
-        """User and password; None without a user. As in etcdctl a password that is nowhere is asked for."""
-        if not self.user or self.password:
-            return (self.user, self.password) if self.user else None
-        name, colon, password = self.user.partition(":")
-        if not colon:
-            from kvorum.cli import passwords
+        """User and password; None without a user."""
+        if not self.user:
+            return None
+        from kvorum.cli import passwords
 
-            password = passwords.ask("Password: ")
-        return name, password
+        return passwords.of_user(self.user, self.password)
 
     def client(self) -> Client:
         """Of all endpoints, with what the flags say."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.common.commands import run, run_here
-from tests.common.servers import Server, free_port
+from tests.common.ports import free_port
+from tests.common.servers import Server
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_every_command_is_there(etcdctl: dict[str, Help]) -> None:
 
 
 def test_every_flag_is_there(etcdctl: dict[str, Help]) -> None:
-    """A command's own and its group's: with the short form, the default, and with or without a value as there."""
+    """A command's own and its group's: with its short form, its default, and a value where it has one."""
     missing, different = set(), {}
     for path, shown in etcdctl.items():
         command = ours(path)

@@ -39,7 +39,9 @@ def test_what_is_saved_is_what_etcd_restores(etcd_server: Server, tmp_path: Path
 
 
 @pytest.mark.parametrize("words", [[], ["a", "b"], ["{folder}/none/a"]])
-def test_mistakes_are_told_as_etcdctl_tells_them(words: list[str], etcd_server: Server, tmp_path: Path) -> None:
+def test_mistakes_are_told_as_etcdctl_tells_them(
+    words: list[str], etcd_server: Server, tmp_path: Path
+) -> None:
     """And no file is made."""
     line = ["snapshot", "save", *(word.format(folder=tmp_path) for word in words)]
     ours, theirs = (run(tool, etcd_server, line) for tool in ("kvorum", "etcdctl"))
@@ -67,7 +69,7 @@ NOTHING = hashlib.sha256().digest()
 
 
 class Liar:
-    """A server that answers every request for a snapshot with ``body``, and hangs up before its end if told."""
+    """A server that answers every request with ``body``, and hangs up before its end if told."""
 
     def __init__(self) -> None:
         self.body = b""
@@ -94,7 +96,7 @@ def liar() -> Iterator[tuple[Liar, str]]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield told, f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 
