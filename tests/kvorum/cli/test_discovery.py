@@ -24,19 +24,23 @@ def nameserver(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, list[str]]
     records: dict[str, list[str]] = {}
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
-        Thread(target=_answer, args=(sock, records), daemon=True).start()
+        thread = Thread(target=_answer, args=(sock, records), daemon=True)
+        thread.start()
         resolver = dns.resolver.Resolver(configure=False)
         resolver.nameservers, resolver.port, resolver.lifetime = ["127.0.0.1"], sock.getsockname()[1], 5.0
         monkeypatch.setattr(dns.resolver, "default_resolver", resolver)
         yield records
-        sock.sendto(b"", sock.getsockname())  # it ends
+        sock.sendto(b"", sock.getsockname())
+        thread.join()
 
 
 def _answer(sock: socket.socket, records: dict[str, list[str]]) -> None:
-    while data := sock.recvfrom(4096):
-        if not data[0]:
+    """Until an empty datagram comes."""
+    while True:
+        data, asker = sock.recvfrom(4096)
+        if not data:
             return
-        question = dns.message.from_wire(data[0])
+        question = dns.message.from_wire(data)
         name = question.question[0].name
         answer = dns.message.make_response(question)
         found = records.get(name.to_text(omit_final_dot=True))
@@ -44,7 +48,7 @@ def _answer(sock: socket.socket, records: dict[str, list[str]]) -> None:
             answer.set_rcode(dns.rcode.NXDOMAIN)
         else:
             answer.answer.append(dns.rrset.from_text_list(name, 60, "IN", "SRV", found))
-        sock.sendto(answer.to_wire(), data[1])
+        sock.sendto(answer.to_wire(), asker)
 
 
 def test_endpoints_are_found_as_etcdctl_finds_them(nameserver: dict[str, list[str]]) -> None:
