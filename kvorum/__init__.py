@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kvorum.client import Client as Client
     from kvorum.config import AsyncConfig as AsyncConfig
     from kvorum.config import Config as Config
+    from kvorum.errors import AuthenticationFailed as AuthenticationFailed
     from kvorum.errors import Compacted as Compacted
     from kvorum.errors import ConnectionFailed as ConnectionFailed
     from kvorum.errors import FutureRevision as FutureRevision
@@ -67,8 +68,8 @@ if TYPE_CHECKING:
     from kvorum.types import TxnResult as TxnResult
 
 _ERRORS = (
-    *("Compacted", "ConnectionFailed", "FutureRevision", "KvorumError", "LeaseExists", "LeaseLost"),
-    *("LeaseNotFound", "PermissionDenied", "ServerError", "Unavailable"),
+    *("AuthenticationFailed", "Compacted", "ConnectionFailed", "FutureRevision", "KvorumError"),
+    *("LeaseExists", "LeaseLost", "LeaseNotFound", "PermissionDenied", "ServerError", "Unavailable"),
 )
 _ASYNC_RECIPES = ("AsyncBarrier", "AsyncCounter", "AsyncDoubleBarrier", "AsyncElection", "AsyncLock")
 _TXN = (

@@ -9,6 +9,7 @@ import click
 from kvorum.cli import output
 from kvorum.cli.absent import named_where_absent
 from kvorum.cli.examples import examples
+from kvorum.cli.go_switches import GoGroup
 from kvorum.cli.kv import Arguments
 from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure, Settings, current
 from kvorum.gateway import Gateway
@@ -18,7 +19,7 @@ _NUMBERS = {"NONE": 0, "NOSPACE": 1, "CORRUPT": 2}
 _arguments = click.argument("arguments", nargs=-1, metavar="")
 
 
-@click.group(epilog=examples("kvorum alarm list", "kvorum alarm disarm"))
+@click.group(cls=GoGroup, epilog=examples("kvorum alarm list", "kvorum alarm disarm"))
 def alarm() -> None:
     """See and end alarms: of members that have no space left, or whose data is corrupt."""
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import click
 
+from kvorum.cli.go_switches import GoCommand
+
 _BEHIND = "kvorum.behind_dashes"
 
 
-class CommandWithCommand(click.Command):
+class CommandWithCommand(GoCommand):
     """Keeps what stands behind ``--`` from being taken for arguments."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

@@ -12,6 +12,7 @@ import click
 from kvorum.cli import loading, output
 from kvorum.cli.datascale import datascale
 from kvorum.cli.examples import examples
+from kvorum.cli.go_switches import GoGroup
 from kvorum.cli.kv import to_bytes
 from kvorum.cli.progress import bar
 from kvorum.cli.settings import EXIT_ERROR, Settings, current
@@ -35,7 +36,7 @@ class Model:
 MODELS = {"s": Model(150, 50), "m": Model(1000, 200), "l": Model(8000, 500), "xl": Model(15_000, 1000)}
 
 
-@click.group(epilog=examples("kvorum check perf --load=m", "kvorum check datascale"))
+@click.group(cls=GoGroup, epilog=examples("kvorum check perf --load=m", "kvorum check datascale"))
 def check() -> None:
     """Check that a cluster bears what it has to."""
 

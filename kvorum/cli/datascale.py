@@ -14,6 +14,7 @@ import click
 
 from kvorum.cli import loading, output
 from kvorum.cli.examples import examples
+from kvorum.cli.go_switches import GoCommand
 from kvorum.cli.kv import to_bytes
 from kvorum.cli.progress import bar
 from kvorum.cli.settings import EXIT_ERROR, Settings, current
@@ -43,7 +44,8 @@ MODELS = {
 
 
 @click.command(
-    epilog=examples("kvorum check datascale", "kvorum check datascale --load=m --auto-compact --auto-defrag")
+    cls=GoCommand,
+    epilog=examples("kvorum check datascale", "kvorum check datascale --load=m --auto-compact --auto-defrag"),
 )
 @click.option(
     "--load",

@@ -10,13 +10,15 @@ from kvorum.cli import output
 from kvorum.cli.absent import named_where_absent
 from kvorum.cli.endpoint import of_whole_cluster
 from kvorum.cli.examples import examples
+from kvorum.cli.go_switches import GoCommand
 from kvorum.cli.kv import Arguments
 from kvorum.cli.settings import EXIT_ERROR, Settings, current
 from kvorum.errors import KvorumError
 
 
 @click.command(
-    epilog=examples("kvorum defrag", "kvorum defrag --cluster", "kvorum defrag --command-timeout=1m")
+    cls=GoCommand,
+    epilog=examples("kvorum defrag", "kvorum defrag --cluster", "kvorum defrag --command-timeout=1m"),
 )
 @click.argument("ignored", nargs=-1, metavar="")
 @click.option("--cluster", is_flag=True, help="Defragment every member of the cluster.")

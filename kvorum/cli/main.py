@@ -12,7 +12,6 @@ import click
 from click.core import ParameterSource
 
 from kvorum import __version__
-from kvorum.cli import go_flags
 from kvorum.cli.completing import context_names, files
 from kvorum.cli.examples import examples
 from kvorum.cli.lazy import LazyGroup
@@ -25,7 +24,7 @@ from kvorum.cli.settings import (
     Settings,
     seconds,
 )
-from kvorum.errors import ConnectionFailed, KvorumError
+from kvorum.errors import AuthenticationFailed, ConnectionFailed, KvorumError
 from kvorum.keepalive import Keepalive
 from kvorum.tls import Tls
 
@@ -113,9 +112,8 @@ def _global(flags: tuple[str, ...], env: str, **kwargs: Any) -> Callable[[F], F]
 
 
 def _switch(flag: str, help: str, *, default: bool = False) -> Callable[[F], F]:  # noqa: A002
-    """One that may be given a value, as Go's: ``hoisted`` gives it one where it has none."""
     name = flag.removeprefix("--").replace("-", "_").upper()
-    return _global((flag,), name, type=bool, default=default, metavar="", help=help)
+    return _global((flag,), name, is_flag=True, flag_value=True, default=default, help=help)
 
 
 @click.group(
@@ -244,7 +242,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def hoisted(arguments: list[str]) -> list[str]:
     """The arguments with the global flags in front: like etcdctl's they may stand anywhere before ``--``."""
-    is_switch = {name: param.type is click.BOOL for param in global_options() for name in param.opts}
+    takes_value = {name: not param.is_flag for param in global_options() for name in param.opts}
     front: list[str] = []
     rest: list[str] = []
     words = iter(arguments)
@@ -256,19 +254,13 @@ def hoisted(arguments: list[str]) -> list[str]:
             rest.append(word)
         elif word[:2] in ("-w", "-o", "-d") and len(word) > 2:
             front += [word[:2], word[2:].removeprefix("=")]  # as Go's flags are: -wjson, -w=json
-        elif name in is_switch:
-            front.append(f"{word}=true" if is_switch[name] and not equals else word)
-            if not is_switch[name] and not equals:
+        elif name in takes_value:
+            front.append(word)
+            if takes_value[name] and not equals:
                 front += [value for value in [next(words, None)] if value is not None]
         else:
             rest.append(word)
     return front + rest
-
-
-def arguments_of(arguments: list[str]) -> list[str]:
-    """What click is given: global flags in front, and switches in its notation."""
-    words = hoisted(arguments)
-    return words if "serve" in words[:1] else go_flags.plain(cli, words)
 
 
 def global_options() -> list[click.Option]:
@@ -281,8 +273,7 @@ def run(arguments: list[str]) -> int:
         importlib.import_module("kvorum.cli.completion")
     try:
         # Commands return nothing; what comes back is the code of one that ended by Context.exit.
-        words = arguments_of(arguments)
-        code: int | None = cli.main(words, prog_name="kvorum", standalone_mode=False)
+        code: int | None = cli.main(hoisted(arguments), prog_name="kvorum", standalone_mode=False)
         return code or 0
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help() if error.ctx else "", err=True)
@@ -293,10 +284,10 @@ def run(arguments: list[str]) -> int:
         return _fail(error.format_message(), error.exit_code)
     except ConnectionFailed as error:
         return _fail(str(error), EXIT_BAD_CONNECTION)
+    except AuthenticationFailed as error:
+        return _fail(str(error), EXIT_BAD_CONNECTION)  # to etcdctl, who is not let in has no connection
     except KvorumError as error:
-        # Who is not let in has, to etcdctl, no connection.
-        refused = str(error).startswith("etcdserver: authentication failed")
-        return _fail(str(error), EXIT_BAD_CONNECTION if refused else EXIT_ERROR)
+        return _fail(str(error), EXIT_ERROR)
     except (click.Abort, KeyboardInterrupt):
         return 130
     except BrokenPipeError:

@@ -9,6 +9,7 @@ import click
 from kvorum.cli import mirroring, passwords
 from kvorum.cli.completing import files
 from kvorum.cli.examples import examples
+from kvorum.cli.go_switches import GoCommand
 from kvorum.cli.kv import Arguments, to_bytes
 from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure, Settings, current
 from kvorum.client import Client
@@ -16,6 +17,7 @@ from kvorum.tls import Tls
 
 
 @click.command(
+    cls=GoCommand,
     name="make-mirror",
     epilog=examples(
         "kvorum make-mirror 10.1.0.1:2379",
@@ -33,7 +35,9 @@ from kvorum.tls import Tls
 @click.option("--dest-key", default="", shell_complete=files, help="Key of that certificate.")
 @click.option("--dest-cacert", default="", shell_complete=files, help="CA of the destination's certificate.")
 @click.option(
-    "--dest-insecure-transport/--dest-secure-transport",
+    "--dest-insecure-transport",
+    is_flag=True,
+    flag_value=True,
     default=True,
     help="With =false: https where DEST does not say.",
 )

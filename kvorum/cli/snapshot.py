@@ -18,6 +18,7 @@ from kvorum.cli import output
 from kvorum.cli.absent import named_where_absent
 from kvorum.cli.completing import files
 from kvorum.cli.examples import examples
+from kvorum.cli.go_switches import GoGroup
 from kvorum.cli.kv import Arguments
 from kvorum.cli.progress import bar
 from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, EXIT_INTERRUPTED, Failure, Settings, current
@@ -26,7 +27,7 @@ from kvorum.errors import ConnectionFailed, KvorumError
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 
-@click.group(epilog=examples("kvorum snapshot save backup.db"))
+@click.group(cls=GoGroup, epilog=examples("kvorum snapshot save backup.db"))
 def snapshot() -> None:
     """Save the whole database of an etcd member. For status and restore of such a file see etcdutl."""
 

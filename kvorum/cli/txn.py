@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-from kvorum.cli import go_flags, kv, output, words
+from kvorum.cli import kv, output, words
 from kvorum.cli.examples import examples
+from kvorum.cli.go_switches import GoCommand
 from kvorum.cli.settings import EXIT_INVALID_INPUT, Failure, Settings, current
 from kvorum.messages import b64
 
@@ -25,7 +26,7 @@ _TARGETS = {
 }
 
 
-@click.command(epilog=examples("kvorum txn -i", "kvorum txn < transfer.txt"))
+@click.command(cls=GoCommand, epilog=examples("kvorum txn -i", "kvorum txn < transfer.txt"))
 @click.option("-i", "--interactive", is_flag=True, help="Ask for each part.")
 def txn(interactive: bool) -> None:
     """Carry out a transaction that is read from standard input.
@@ -118,7 +119,7 @@ def _operation(line: str) -> dict[str, Any]:
 
 def _parsed(command: click.Command, arguments: list[str]) -> dict[str, Any]:
     try:
-        return dict(command.make_context(command.name, go_flags.plain(command, arguments)).params)
+        return dict(command.make_context(command.name, arguments).params)
     except click.UsageError as error:
         raise Failure(error.format_message(), EXIT_INVALID_INPUT) from None
 

@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 import click
 
-from kvorum.cli import go_flags, watch_output, watched, words
+from kvorum.cli import watch_output, watched, words
 from kvorum.cli.behind_dashes import CommandWithCommand, behind_dashes
 from kvorum.cli.kv import Arguments
 from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, EXIT_INVALID_INPUT, Failure, Settings
@@ -88,7 +88,7 @@ class Interactive:
     def _parsed(self, split: list[str]) -> tuple[dict[str, Any], list[str]]:
         """The request, and the command behind ``--``. Raises BadRange, or the Failure that ends all."""
         try:
-            context = _LINE.make_context("watch", go_flags.plain(_LINE, split))
+            context = _LINE.make_context("watch", split)
         except click.UsageError as error:
             raise Failure(error.format_message(), EXIT_BAD_ARGUMENTS) from None
         command = behind_dashes(context)

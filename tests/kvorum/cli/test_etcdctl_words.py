@@ -11,6 +11,7 @@ import click
 import pytest
 
 from kvorum.cli import main
+from kvorum.cli.go_switches import GoSwitches
 from tests.common.servers import etcd_binary
 
 COMMANDS_LEFT_OUT = {
@@ -81,7 +82,7 @@ def our_flags(command: click.Command) -> dict[str, Flag]:
     found = {}
     for option in command.params:
         if isinstance(option, click.Option):
-            is_switch = option.is_flag or option.type is click.BOOL
+            is_switch = bool(option.is_flag)
             default = option.get_default(click.Context(command))
             flag = Flag(is_switch, str(bool(default)).lower() if is_switch else str(default))
             found.update(dict.fromkeys(option.opts, flag))
@@ -106,6 +107,10 @@ def test_every_flag_is_there(etcdctl: dict[str, Help]) -> None:
         if command is None:
             continue
         have = our_flags(command)
+        switches = [
+            name for name, flag in shown.flags.items() if flag.is_switch and name not in ("-h", "--help")
+        ]
+        assert isinstance(command, GoSwitches) or not switches, f"{path} takes no {switches}=false"
         for name, flag in (shown.flags | group_flags(shown, etcdctl)).items():
             if name not in have:
                 missing.add((path, name))
