@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import click
 
-from kvorum.cli import loading, output
+from kvorum.cli import loading, output, signals
 from kvorum.cli.examples import examples
 from kvorum.cli.kv import to_bytes
 from kvorum.cli.progress import bar
@@ -73,7 +73,7 @@ def perf(load: str, prefix: str, auto_compact: bool, auto_defrag: bool, duration
     if model is None:
         raise Failure(f"unknown load option {load}", EXIT_BAD_FEATURE)
     settings = current()
-    with settings.client() as client:
+    with signals.as_exceptions(), settings.client() as client:
         loading.refuse_used(client, to_bytes(prefix))
         try:
             measured = _write(settings, client, model, to_bytes(prefix), duration)
