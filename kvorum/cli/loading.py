@@ -18,7 +18,7 @@ CLEANUP_SECONDS = 30.0
 def targets(settings: Settings, client: Client) -> list[Target]:
     """One for each endpoint, with a token where there are users. Raises KvorumError."""
     token = client.run(client.core.token(client.core.clock() + settings.command_timeout))
-    return [Target(endpoint, settings.tls, token) for endpoint in settings.endpoints]
+    return [Target(endpoint, settings.tls, token) for endpoint in client.core.endpoints]
 
 
 def refuse_used(client: Client, prefix: bytes) -> None:
