@@ -133,9 +133,13 @@ def _run(targets: list[Target], waits: tuple[float, float] | None) -> None:
             output.write(f"{target.plan.destination}: {outcome.value}, revision {target.revision}\n")
 
     with signals.as_exceptions(), closing(current().client()) as client:
-        renderer = Renderer(client, targets, report, lambda text: click.echo(f"Error: {text}", err=True))
+        renderer = Renderer(client, targets, report, _complain)
         if waits is not None:
             renderer.forever(*waits)
         done = renderer.once()
     if done.failures:
         click.get_current_context().exit(EXIT_BAD_CONNECTION if done.is_unconnected else EXIT_ERROR)
+
+
+def _complain(text: str) -> None:
+    click.echo(f"Error: {output.harmless(text)}", err=True)
