@@ -181,7 +181,9 @@ def test_an_unknown_load_is_refused_as_etcdctl_does(kvorum_server: Server) -> No
         assert error == "Error: unknown load option q\n"
 
 
-@pytest.mark.parametrize("words", [("check", "perf"), ("bench", "put", "--seconds=60s")])
+@pytest.mark.parametrize(
+    "words", [("check", "perf"), ("check", "datascale", "--load=m"), ("bench", "put", "--seconds=60s")]
+)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_what_is_interrupted_cleans_up(
     words: tuple[str, ...], number: signal.Signals, kvorum_server: Server, key: str
