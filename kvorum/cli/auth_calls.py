@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from kvorum.cli import output
-from kvorum.cli.kv import Arguments, to_bytes
+from kvorum.cli.kv import Arguments
 from kvorum.cli.settings import (
     EXIT_BAD_ARGUMENTS,
     EXIT_BAD_FEATURE,
     Failure,
     Settings,
     current,
+    is_text,
 )
 from kvorum.errors import ServerError, is_unknown_path
 from kvorum.gateway import Gateway
@@ -42,7 +43,7 @@ def ask(operation: str, **message: object) -> Answer:
 def call(gateway: Gateway, operation: str, **message: object) -> Answer:
     """Raises Failure for what JSON cannot say, without saying it; the server's refusals go through."""
     for field, value in message.items():
-        if isinstance(value, str) and not _is_text(value):
+        if isinstance(value, str) and not is_text(value):
             raise Failure(f"the {field} is not UTF-8: expected text", EXIT_BAD_ARGUMENTS)
     return gateway.call(f"/v3/auth/{operation}", message)
 
@@ -71,11 +72,3 @@ def refuse_fields(settings: Settings) -> None:
 def exactly(count: int, arguments: Arguments, problem: str) -> None:
     if len(arguments) != count:
         raise Failure(problem, EXIT_BAD_ARGUMENTS)
-
-
-def _is_text(argument: str) -> bool:
-    try:
-        to_bytes(argument).decode()
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -59,13 +59,17 @@ class Settings:
     @cached_property
     def credentials(self) -> tuple[str, str] | None:
         """User and password; None without a user. As in etcdctl a password that is nowhere is asked for."""
-        if not self.user or self.password:
-            return (self.user, self.password) if self.user else None
-        name, colon, password = self.user.partition(":")
-        if not colon:
-            from kvorum.cli import passwords
+        if not self.user:
+            return None
+        name, password = self.user, self.password
+        if not password:
+            name, colon, password = self.user.partition(":")
+            if not colon:
+                from kvorum.cli import passwords
 
-            password = passwords.ask("Password: ")
+                password = passwords.ask("Password: ")
+        if not is_text(name + password):
+            raise Failure("the user or the password is not UTF-8: expected text", EXIT_BAD_ARGUMENTS)
         return name, password
 
     def client(self) -> Client:
@@ -104,6 +108,15 @@ def current() -> Settings:
     settings = click.get_current_context().find_object(Settings)
     assert settings is not None
     return settings
+
+
+def is_text(argument: str) -> bool:
+    """Whether its bytes are UTF-8."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:  # other bytes are surrogates
+        return False
+    return True
 
 
 def duration(ctx: click.Context, param: click.Parameter, value: str) -> float:
