@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from kvorum.cli import output
+from kvorum.cli.absent import named_where_absent
 from kvorum.cli.kv import Arguments
 from kvorum.cli.settings import (
     EXIT_BAD_ARGUMENTS,
@@ -16,7 +17,6 @@ from kvorum.cli.settings import (
     current,
     is_text,
 )
-from kvorum.errors import ServerError, is_unknown_path
 from kvorum.gateway import Gateway
 
 Answer = dict[str, Any]
@@ -24,14 +24,9 @@ Answer = dict[str, Any]
 
 @contextmanager
 def asking(settings: Settings) -> Iterator[Gateway]:
-    """A gateway whose server is expected to have users and roles."""
-    try:
-        with settings.gateway() as gateway:
-            yield gateway
-    except ServerError as error:
-        if is_unknown_path(error):
-            raise Failure("this server has no users and roles") from None
-        raise
+    """A gateway whose server is expected to have users and roles. Raises Absent where it has none."""
+    with named_where_absent("users and roles"), settings.gateway() as gateway:
+        yield gateway
 
 
 def ask(operation: str, **message: object) -> Answer:

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure
+from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure, is_text
 
 
 def ask(prompt: str) -> str:
@@ -27,6 +27,17 @@ def ask(prompt: str) -> str:
         click.echo(err=True)
         raise _no_text() from None
     return typed.strip()
+
+
+def of_user(user: str, password: str, prompt: str = "Password: ") -> tuple[str, str]:
+    """Name and password, of NAME:PASSWORD or of both. As in etcdctl one that is nowhere is asked for."""
+    name = user
+    if not password:
+        name, colon, password = user.partition(":")
+        password = password if colon else ask(prompt)
+    if not is_text(name + password):
+        raise Failure("the user or the password is not UTF-8: expected text", EXIT_BAD_ARGUMENTS)
+    return name, password
 
 
 def new(user: str) -> str:
