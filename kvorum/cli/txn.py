@@ -43,7 +43,8 @@ def txn(interactive: bool) -> None:
 def _lines() -> list[str]:
     """The lines up to the next empty one."""
     lines: list[str] = []
-    while line := sys.stdin.readline():
+    while data := sys.stdin.buffer.readline():
+        line = data.decode("utf-8", "surrogateescape")
         if not (stripped := line.rstrip("\n")).strip():
             return lines
         lines.append(stripped)
