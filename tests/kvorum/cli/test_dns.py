@@ -19,6 +19,9 @@ MISTAKES = [
     (["--listen", "127.0.0.1:99999"], "--listen '127.0.0.1:99999' is wrong"),
     (["--domain", "a..b"], "--domain 'a..b' is no name of DNS: "),
     (["--domain", "."], "--domain '.' is wrong: expected a domain of its own, such as kvorum."),
+    (["--domain", ".".join(["x" * 60] * 4)], "--domain 'xx"),
+    (["--ttl", "600000h"], "--ttl of 2160000000 s is too long: expected at most 2147483647 s"),
+    (["--negative-ttl", "600000h"], "--negative-ttl of 2160000000 s is too long"),
     (["--ttl", "soon"], "Invalid value for '--ttl': 'soon' is no duration"),
 ]
 
