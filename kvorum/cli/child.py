@@ -11,8 +11,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from kvorum import process_group
 from kvorum.cli import tied
 from kvorum.cli.settings import Failure
+
+REST_SECONDS = 5.0
+"""For what the command has started to end after it, where it was told to end."""
 
 
 def check_command(command: Sequence[str]) -> None:
@@ -34,10 +38,16 @@ class Child:
             env={**os.environ, **told},
             process_group=None if self._has_terminal else 0,
         )
+        self._is_told = self._is_over = False
 
     def wait(self) -> int:
-        """Its exit code; the negative number of the signal that ended it."""
-        return self._process.wait()
+        """Its exit code; the negative number of the signal that ended it. Where it was sent a signal, nobody
+        of its group is left either, who would go on with what is no longer held."""
+        code = self._process.wait()
+        if self._is_told and not self._has_terminal:
+            process_group.end_rest(self._process.pid, REST_SECONDS)
+        self._is_over = True
+        return code
 
     def forward(self, number: int) -> None:
         if not (self._has_terminal and number == signal.SIGINT):
@@ -45,11 +55,12 @@ class Child:
 
     def end(self, number: int) -> None:
         """Send the signal to it, and where it has a group of its own, to all that it has started."""
-        with suppress(ProcessLookupError):
-            if self._has_terminal:
+        self._is_told = True
+        if self._has_terminal:
+            with suppress(ProcessLookupError):
                 self._process.send_signal(number)
-            elif self._process.returncode is None:
-                os.killpg(self._process.pid, number)
+        elif not self._is_over:
+            process_group.send(self._process.pid, number)
 
 
 def exit_code(code: int) -> int:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NoReturn
 
+from kvorum import process_group
 from kvorum.cli import output
 from kvorum.cli.settings import EXIT_INTERRUPTED, Failure, Settings
 from kvorum.errors import Compacted
@@ -171,9 +172,4 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     if process.stdin is not None:
         with suppress(OSError):
             process.stdin.close()
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_SECONDS)
-            return
+    process_group.end(process, STOP_SECONDS)

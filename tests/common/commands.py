@@ -125,7 +125,7 @@ class Tool:
     def close(self) -> None:
         self._killer.cancel()
         self.process.kill()
-        self.process.communicate()
+        self.process.communicate(timeout=TOOL_SECONDS)  # what it has started may hold the pipes
 
     def line(self) -> str:
         return self.process.stdout.readline().rstrip("\n")

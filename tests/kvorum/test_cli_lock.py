@@ -166,6 +166,17 @@ def test_what_the_command_has_started_gets_signals_too(server: Server, name: str
     wait_until(lambda: not is_alive(child))
 
 
+def test_what_the_command_starts_when_it_ends_does_not_outlive_the_lock(server: Server, name: str) -> None:
+    """It is too late to get the signal, and would go on while another holds the lock."""
+    script = "trap 'sleep 1000 & echo $!; exit 7' TERM; echo ready; while :; do sleep 0.05; done"
+    with tool(server, "lock", name, "--", "sh", "-c", script) as one:
+        assert one.line() == "ready"
+        one.signal(signal.SIGTERM)
+        child = int(one.line())
+        assert one.process.wait(timeout=SECONDS) == 7
+        assert not is_alive(child)
+
+
 def test_when_we_are_killed_the_command_is(server: Server, name: str) -> None:
     """At once, long before the lease ends: nobody goes on without a lock."""
     with tool(server, "lock", "--ttl=60", name, "--", "sh", "-c", "echo $$; exec sleep 1000") as one:

@@ -31,7 +31,7 @@ def watching(endpoints: str, *arguments: str) -> Iterator[subprocess.Popen[bytes
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.communicate(timeout=SECONDS)  # what is left of a command may hold the pipe
 
 
 def wait_until(condition: Callable[[], object]) -> None:
@@ -186,6 +186,19 @@ def test_a_command_ends_with_its_watch(
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=SECONDS)
     assert ended.exists()
+
+
+def test_what_a_command_starts_when_it_ends_is_not_left_behind(
+    store: Client, kvorum_server: Server, key: str, tmp_path: Path
+) -> None:
+    """It has not heard the signal. That nobody is left shows at standard error, which all of them hold."""
+    start = store.put(f"{key}a", "1").revision
+    begun = tmp_path / "begun"
+    command = f"trap 'sleep 600 & exit' TERM; touch {begun}; while :; do sleep 0.02; done"
+    with watching(f"127.0.0.1:{kvorum_server.port}", key, f"--rev={start}", "--exec", command) as process:
+        wait_until(begun.exists)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=SECONDS)
 
 
 def test_a_signal_while_the_command_starts_ends_it_too(
