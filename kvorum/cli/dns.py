@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 import click
 import dns.exception
@@ -144,4 +144,5 @@ class _Serving:
         cache.follow()
 
     def _tell(self, text: str) -> None:
-        print(f"kvorum dns: {text}", file=sys.stderr, flush=True)
+        with suppress(OSError):  # that nobody reads it any more ends nothing
+            print(f"kvorum dns: {text}", file=sys.stderr, flush=True)
