@@ -9,6 +9,7 @@ or, with nothing to check, ``replace(path, data)``.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -32,8 +33,10 @@ class Prepared:
 def prepared(path: Path, data: bytes, *, mode: int | None = None) -> Iterator[Prepared]:
     """Write ``data`` to a hidden file in ``path``'s folder. It has ``mode``, or else the mode of the file
     that it is to replace, or what the umask leaves of 0666; and that file's owner, where we may give files
-    away. A link stays a link: what it points to is replaced. Raises OSError."""
+    away. A link stays a link: what it points to is replaced. Raises OSError, also where there is something
+    else than a file: a device or a pipe cannot be replaced, only destroyed."""
     target = Path(os.path.realpath(path))
+    refuse_special(target)
     new = target.with_name(f".{target.name}.{os.urandom(4).hex()}.tmp")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -52,6 +55,12 @@ def replace(path: Path, data: bytes, *, mode: int | None = None) -> None:
     """Raises OSError; the old file is untouched then."""
     with prepared(path, data, mode=mode) as new:
         new.commit()
+
+
+def refuse_special(path: Path) -> None:
+    """Raises OSError where there is something, and no regular file."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "this is no regular file", str(path))
 
 
 def _take_after(descriptor: int, target: Path, mode: int | None) -> None:

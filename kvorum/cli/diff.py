@@ -9,7 +9,7 @@ import click
 
 from kvorum.cli import completing
 from kvorum.cli.data import files, formats, reading, records, terminal
-from kvorum.cli.data.keys import directory, shown
+from kvorum.cli.data.keys import as_key, as_text, directory, shown
 from kvorum.cli.data.nesting import BadContent
 from kvorum.cli.data.unified import differences, unified
 from kvorum.cli.examples import examples
@@ -49,7 +49,7 @@ def diff(prefix: str, other: str | None, rev: int, to_rev: int, format_: str | N
         if other is not None and (other == files.STANDARD or Path(other).is_file()):
             if to_rev:
                 raise Failure("a file has no revisions: --to-rev is for a prefix", EXIT_BAD_ARGUMENTS)
-            new = _of_file(other, format_, [shown(key) for key in old[1]])
+            new = _of_file(other, format_, [as_text(key) for key in old[1]])
         else:
             # Both as of one moment, unless one is asked for as of another.
             second = to_rev or (0 if rev else revision)
@@ -80,4 +80,4 @@ def _of_file(name: str, format_: str | None, existing: list[str]) -> Side:
         content = formats.read(files.read(name), kind, existing)
     except BadContent as problem:
         raise Failure(f"{name}: {problem}", EXIT_INVALID_INPUT) from None
-    return name, {key.encode(): value for key, value in content.items()}
+    return name, {as_key(key): value for key, value in content.items()}

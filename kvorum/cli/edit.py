@@ -6,6 +6,7 @@ import contextlib
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from kvorum.cli import completing
 from kvorum.cli.data import formats, reading, records, terminal
 from kvorum.cli.data.changes import Changes, towards
 from kvorum.cli.data.committing import commit
-from kvorum.cli.data.keys import directory, shown
+from kvorum.cli.data.keys import as_key, as_text, directory, shown
 from kvorum.cli.data.nesting import BadContent
 from kvorum.cli.examples import examples
 from kvorum.cli.kv import to_bytes
@@ -31,6 +32,7 @@ _HEADER = """\
 # The keys under {prefix} at revision {revision}. What you take out here is deleted; nothing is
 # written if you change nothing, or if somebody else changes one of them meanwhile.
 """
+_NAME_MAX = 60  # characters, of up to four bytes each
 Reader = Callable[[bytes], Changes]
 
 
@@ -78,8 +80,13 @@ def _edit_key(client: Client, key: bytes) -> Outcome:
             return Changes(before, {}, kept=[key])
         return towards(before, {key: value})
 
-    name = shown(key).rstrip("/").rsplit("/", 1)[-1] or "value"
-    return _edit(client, name, old, changed)
+    return _edit(client, _file_name(key), old, changed)
+
+
+def _file_name(key: bytes) -> str:
+    """The key's last name, whose suffix tells editors what it is; as much of it as a file's name may have."""
+    name = shown(key).rstrip("/").rsplit("/", 1)[-1][-_NAME_MAX:]
+    return "value" if name in ("", ".", "..") else name
 
 
 def _edit_prefix(client: Client, prefix: str, format_: str) -> Outcome:
@@ -91,11 +98,11 @@ def _edit_prefix(client: Client, prefix: str, format_: str) -> Outcome:
     except BadContent as problem:
         raise Failure(f"this cannot be edited as {format_}: {problem}") from None
     header = _HEADER.format(prefix=shown(under) or "no prefix", revision=before.revision)
-    existing = [shown(key.removeprefix(under)) for key in before.kvs]
+    existing = [as_text(key.removeprefix(under)) for key in before.kvs]
 
     def changed(data: bytes) -> Changes:
         content = formats.read(data, format_, existing)
-        return towards(before, {under + key.encode(): value for key, value in content.items()}, prune=under)
+        return towards(before, {under + as_key(key): value for key, value in content.items()}, prune=under)
 
     return _edit(client, f"keys.{format_}", b"" if format_ == "json" else header.encode(), changed, text)
 
@@ -122,11 +129,10 @@ def _kept_on_failure(name: str, text: bytes) -> Iterator[Path]:
     try:
         yield path
     except BaseException:
-        with contextlib.suppress(OSError):
-            if path.read_bytes() != text:
-                click.echo(f"What you edited is kept in {path}", err=True)
-                raise
-        shutil.rmtree(folder, ignore_errors=True)
+        if path.exists() and path.read_bytes() != text:
+            click.echo(f"What you edited is kept in {path}", err=True)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
         raise
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -134,8 +140,22 @@ def _kept_on_failure(name: str, text: bytes) -> Iterator[Path]:
 def _run_editor(path: Path) -> None:
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
     try:
-        ran = subprocess.run([*shlex.split(editor), str(path)], check=False)
+        with _interrupts_are_the_editor_s():
+            ran = subprocess.run([*shlex.split(editor), str(path)], check=False)
     except (OSError, ValueError) as error:
         raise Failure(f"the editor {editor!r} cannot be run: {error}; set $VISUAL or $EDITOR") from None
     if ran.returncode:
         raise Failure(f"the editor ended with {ran.returncode}: nothing was written")
+
+
+@contextlib.contextmanager
+def _interrupts_are_the_editor_s() -> Iterator[None]:
+    """Ctrl-C goes to all on the terminal, and to an editor it may mean anything: we are not to end it then.
+    With handlers, as what is ignored would be so in the editor too."""
+    numbers = (signal.SIGINT, signal.SIGQUIT)
+    before = [signal.signal(number, lambda number, frame: None) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

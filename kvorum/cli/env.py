@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -80,6 +81,8 @@ def _become(command: Sequence[str], values: dict[str, bytes]) -> None:
     """The command takes this process; returns only by raising."""
     environment = {**os.environb, **{name.encode(): value for name, value in values.items()}}
     sys.stdout.flush()
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
+        signal.signal(number, signal.SIG_DFL)
     try:
         os.execvpe(command[0], list(command), environment)
     except FileNotFoundError:

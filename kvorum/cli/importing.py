@@ -11,7 +11,7 @@ from kvorum.cli import completing
 from kvorum.cli.data import files, formats, reading, records, terminal
 from kvorum.cli.data.changes import Changes, after, towards
 from kvorum.cli.data.committing import commit
-from kvorum.cli.data.keys import directory, shown
+from kvorum.cli.data.keys import as_key, as_text, directory, shown
 from kvorum.cli.data.nesting import BadContent
 from kvorum.cli.data.unified import differences, unified
 from kvorum.cli.examples import examples
@@ -79,11 +79,9 @@ def _content(client: Client, name: str, format_: str, data: bytes, under: bytes)
     existing: list[str] = []
     if format_ == "env":
         keys = reading.under(client, under, keys_only=True).kvs
-        existing = [key.removeprefix(under).decode("utf-8", "replace") for key in keys]
+        existing = [as_text(key.removeprefix(under)) for key in keys]
     try:
-        content = {
-            under + key.encode(): value for key, value in formats.read(data, format_, existing).items()
-        }
+        content = {under + as_key(key): value for key, value in formats.read(data, format_, existing).items()}
     except BadContent as problem:
         raise Failure(f"{name}: {problem}", EXIT_INVALID_INPUT) from None
     if b"" in content:

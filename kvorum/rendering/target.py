@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+import stat
 import subprocess
 from dataclasses import dataclass
 from enum import Enum
@@ -61,7 +62,7 @@ class Target:
         """Put it in the file's place, if the check allows it. Raises CommandFailed, OSError: then the file is
         as it was."""
         plan, data = self.plan, text.encode("utf-8", "surrogateescape")
-        if _content(plan.destination) == data:
+        if _is_as_wanted(plan.destination, data, plan.mode):
             return Outcome.UNCHANGED
         with atomic_file.prepared(plan.destination, data, mode=plan.mode) as new:
             if plan.check:
@@ -98,8 +99,11 @@ class Target:
         raise CommandFailed(f"{self.plan.destination}: its {kind} {how}: {command}")
 
 
-def _content(path: Path) -> bytes | None:
+def _is_as_wanted(path: Path, data: bytes, mode: int | None) -> bool:
+    atomic_file.refuse_special(path)  # to read a pipe is to wait for somebody who writes
     try:
-        return path.read_bytes()
+        if mode is not None and stat.S_IMODE(path.stat().st_mode) != mode:
+            return False
+        return path.read_bytes() == data
     except FileNotFoundError:
-        return None
+        return False

@@ -28,6 +28,18 @@ def test_mode_and_owner_stay(tmp_path: Path) -> None:
     assert after.st_ino != before.st_ino
 
 
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    """As root, one could have put a file in the place of /dev/null."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "link").symlink_to(pipe)
+    for path in (pipe, tmp_path / "link", tmp_path):
+        with pytest.raises(OSError, match="this is no regular file"):
+            atomic_file.replace(path, b"new")
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["link", "pipe"]
+
+
 def test_a_new_file_has_the_mode_that_is_wanted_or_usual(tmp_path: Path) -> None:
     """0666 without what the umask takes, as with any other program."""
     mask = os.umask(0o027)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
+import stat
 import subprocess
 import threading
 import time
@@ -148,6 +150,26 @@ def test_what_has_not_changed_is_not_touched(site: Site) -> None:
     assert (after.st_ino, after.st_mtime_ns, after.st_ctime_ns) == (
         *(before.st_ino, before.st_mtime_ns, before.st_ctime_ns),
     )
+
+
+def test_the_mode_that_is_asked_for_is_given_to_a_file_that_is_there(site: Site) -> None:
+    """Whoever hides what has been open so far, has not changed the content."""
+    words = (f"{site.template}:{site.file}",)
+    site.render(*words)
+    site.file.chmod(0o644)
+    assert ": changed, " in site.render(*words, "--mode=0600")[0]
+    assert stat.S_IMODE(site.file.stat().st_mode) == 0o600
+    assert ": unchanged, " in site.render(*words, "--mode=0600")[0]
+    assert ": unchanged, " in site.render(*words)[0]
+
+
+def test_what_is_no_file_is_left_alone(site: Site) -> None:
+    """A pipe is not waited for, and no file comes to be in its place."""
+    os.mkfifo(site.file)
+    _, error = site.render(f"{site.template}:{site.file}", code=1)
+    assert error.startswith(f"Error: {site.file}: ")
+    assert "this is no regular file" in error
+    assert site.file.is_fifo()
 
 
 def test_what_fails_leaves_the_last_good_file(site: Site) -> None:

@@ -72,6 +72,10 @@ def _leaves(path: str, content: Mapping[Any, Any]) -> Iterator[tuple[str, bytes]
         if not isinstance(name, str):
             raise BadContent(f"a name below {path or 'the top'!r} is {_kind(name)}: expected text")
         key = path + name
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise BadContent(f"the name {name!r} is no Unicode text: half of a surrogate pair") from None
         if isinstance(value, Mapping) and not _is_binary(value):
             yield from _leaves(key + "/", value)
         else:

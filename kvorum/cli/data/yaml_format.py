@@ -24,10 +24,16 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen = set()
+        if not isinstance(node, yaml.MappingNode):
+            raise BadContent(f"line {node.start_mark.line + 1}: expected a mapping, as its tag says")
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise BadContent(
+                    f"line {key.start_mark.line + 1}: a name is a mapping or a list: expected text"
+                )
             if key.value in seen:
                 raise BadContent(f"line {key.start_mark.line + 1}: the name {key.value} is given twice")
-            if key.tag != _MERGE and isinstance(key, yaml.ScalarNode):
+            if key.tag != _MERGE:
                 seen.add(key.value)
                 if key.tag in (_BOOL, _INT, _FLOAT, _NULL):
                     key.tag = "tag:yaml.org,2002:str"  # a name is text, whatever it looks like

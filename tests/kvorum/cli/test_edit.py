@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,36 @@ def test_what_is_unchanged_is_not_written(editor, kvorum: CommandLine) -> None:
     for target in ("/ed2/a", "/ed2/", "/ed2/none"):
         assert kvorum.ok("edit", target) == f"{target}: unchanged, nothing written\n"
     assert kvorum.ok("ls", "-l", "/ed2", "-w", "json") == before
+
+
+def test_an_interrupt_is_the_editor_s_affair(editor, kvorum: CommandLine) -> None:
+    """Ctrl-C goes to whoever is on the terminal. In an editor it ends some mode, and not the editing."""
+    editor('kill -INT $PPID; kill -QUIT $PPID; echo "in spite of it" > "$1"')
+    kvorum.ok("put", "/ed8/a", "old")
+    ran = kvorum.process("edit", "/ed8/a")
+    assert (ran.code, ran.error) == (0, "")
+    assert kvorum.values("/ed8") == {"/ed8/a": "in spite of it"}
+    editor("grep SigIgn /proc/self/status > seen")
+    kvorum.process("edit", "/ed8/a")
+    ignored = int((kvorum.folder / "seen").read_text().split()[1], 16)
+    assert not ignored & (1 << (signal.SIGINT - 1))
+
+
+@pytest.mark.parametrize("name", ["..", ".", "x" * 300, "é" * 200 + ".yaml", "a\nb"])
+def test_a_key_need_not_be_a_file_s_name(name: str, editor, kvorum: CommandLine) -> None:
+    editor('echo changed > "$1"')
+    kvorum.ok("edit", f"/ed9/{name}")
+    assert kvorum.ok("get", "--prefix", "/ed9", "--print-value-only") == "changed\n"
+    kvorum.ok("del", "--prefix", "/ed9")
+
+
+def test_variables_are_the_keys_they_were_made_of(editor, kvorum: CommandLine) -> None:
+    """Also those of a key that cannot be shown as it is: it is not renamed by the way."""
+    editor("sed -i s/old/new/ $1")
+    kvorum.ok("put", "/ed10/a\tb", "kept")
+    kvorum.ok("put", "/ed10/c", "old")
+    kvorum.ok("edit", "/ed10/", "--format=env")
+    assert kvorum.values("/ed10") == {"/ed10/a\tb": "kept", "/ed10/c": "new"}
 
 
 def test_nobody_else_can_read_the_file(editor, kvorum: CommandLine) -> None:

@@ -33,6 +33,13 @@ def test_the_command_takes_the_place_of_kvorum(kvorum: CommandLine) -> None:
         assert process.communicate()[0].split() == [b"%d" % process.pid, b"1", b"--endpoints"]
 
 
+def test_the_command_has_default_signals(kvorum: CommandLine) -> None:
+    """A program that writes into a pipe nobody reads any more ends by SIGPIPE, as in a shell."""
+    ran = kvorum.process("env", "/env7", "--", "sh", "-c", "yes | head -n1; grep SigIgn /proc/self/status")
+    assert ran.out.split() == ["y", "SigIgn:", "0" * 16]
+    assert "Broken pipe" not in ran.error
+
+
 def test_no_such_command(kvorum: CommandLine) -> None:
     """Exit codes are those of a shell."""
     kvorum.ok("put", "/env3/a", "1")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kvorum.client import Client
 from tests.common.servers import running, start_kvorum
 from tests.kvorum.cli.conftest import CommandLine
 
@@ -57,6 +58,17 @@ def test_a_variable_changes_the_key_it_was_made_of(kvorum: CommandLine) -> None:
     (kvorum.folder / ".env").write_text(text)
     kvorum.ok("import", ".env", "--prefix", "/i4")
     assert kvorum.values("/i4/") == {"/i4/db/max-conns": "6", "/i4/NEW": "1"}
+
+
+@pytest.mark.parametrize("key", [b"/i12/a\tb", b"/i12/a\xffb", b"/i12/a\xc2\xa0b"])
+def test_a_variable_finds_its_key_whatever_that_is_made_of(key: bytes, kvorum: CommandLine) -> None:
+    """Also where it cannot be shown as it is, or is no text."""
+    with Client(f"127.0.0.1:{kvorum.port}") as client:
+        client.put(key, "old")
+        kvorum.ok("import", "-", "--format=env", "--prefix=/i12", given="A_B=new\n")
+        found = {kv.key: kv.value for kv in client.range("/i12/", prefix=True)}
+        client.delete("/i12/", prefix=True)
+    assert found == {key: b"new"}
 
 
 def test_a_dry_run_and_a_diff_write_nothing(kvorum: CommandLine) -> None:
