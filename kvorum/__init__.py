@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kvorum.client import Client as Client
     from kvorum.config import AsyncConfig as AsyncConfig
     from kvorum.config import Config as Config
+    from kvorum.errors import AuthenticationFailed as AuthenticationFailed
     from kvorum.errors import Compacted as Compacted
     from kvorum.errors import ConnectionFailed as ConnectionFailed
     from kvorum.errors import FutureRevision as FutureRevision
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from kvorum.errors import PermissionDenied as PermissionDenied
     from kvorum.errors import ServerError as ServerError
     from kvorum.errors import Unavailable as Unavailable
+    from kvorum.keepalive import Keepalive as Keepalive
     from kvorum.mirror import Change as Change
     from kvorum.recipes.asynchronous import AsyncBarrier as AsyncBarrier
     from kvorum.recipes.asynchronous import AsyncCounter as AsyncCounter
@@ -66,8 +68,8 @@ if TYPE_CHECKING:
     from kvorum.types import TxnResult as TxnResult
 
 _ERRORS = (
-    *("Compacted", "ConnectionFailed", "FutureRevision", "KvorumError", "LeaseExists", "LeaseLost"),
-    *("LeaseNotFound", "PermissionDenied", "ServerError", "Unavailable"),
+    *("AuthenticationFailed", "Compacted", "ConnectionFailed", "FutureRevision", "KvorumError"),
+    *("LeaseExists", "LeaseLost", "LeaseNotFound", "PermissionDenied", "ServerError", "Unavailable"),
 )
 _ASYNC_RECIPES = ("AsyncBarrier", "AsyncCounter", "AsyncDoubleBarrier", "AsyncElection", "AsyncLock")
 _TXN = (
@@ -85,6 +87,7 @@ _HOMES = {
     "Config": "kvorum.config",
     "Instance": "kvorum.services.records",
     "InvalidConfig": "kvorum.records",
+    "Keepalive": "kvorum.keepalive",
     "NoInstance": "kvorum.services.choice",
     "Tls": "kvorum.tls",
     **dict.fromkeys(_ERRORS, "kvorum.errors"),

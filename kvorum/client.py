@@ -23,6 +23,7 @@ from kvorum.clock import now
 from kvorum.endpoints import Endpoints
 from kvorum.errors import KvorumError
 from kvorum.http_sync import SyncHttp
+from kvorum.keepalive import USUAL, Keepalive
 from kvorum.leases import LeasePlans
 from kvorum.messages import Message, key_range
 from kvorum.operations import Pages
@@ -62,11 +63,12 @@ class Client:
         tls: Tls | None = None,
         user: str = "",
         password: str = "",
+        keepalive: Keepalive = USUAL,
     ) -> None:
         rng = random.SystemRandom()  # a forked process must not choose the same ids
         known = Endpoints(endpoints, rng, "http" if tls is None else "https")
         self.core = Core(known, clock=now, rng=rng, timeout=timeout, user=user, password=password)
-        self._http = SyncHttp(dial_timeout, tls or Tls())
+        self._http = SyncHttp(dial_timeout, tls or Tls(), keepalive)
         self._to_close: weakref.WeakSet[Any] = weakref.WeakSet()
         self._lock = threading.Lock()  # of what is to be closed
 

@@ -7,6 +7,7 @@ KvorumError
 │   ├── FutureRevision      the revision is not there yet
 │   ├── LeaseNotFound
 │   ├── LeaseExists
+│   ├── AuthenticationFailed    the user or the password is wrong
 │   ├── InvalidToken        the token is not known (any more), or the users have changed since it was made
 │   ├── PermissionDenied
 │   └── Unavailable         no leader, overloaded, or no answer in time
@@ -58,6 +59,10 @@ class LeaseExists(ServerError):
     pass
 
 
+class AuthenticationFailed(ServerError):
+    pass
+
+
 class InvalidToken(ServerError):
     pass
 
@@ -84,6 +89,7 @@ _BY_TEXT: tuple[tuple[str, type[ServerError]], ...] = (
     ("required revision is a future revision", FutureRevision),
     ("requested lease not found", LeaseNotFound),
     ("lease already exists", LeaseExists),
+    ("authentication failed", AuthenticationFailed),
     ("invalid auth token", InvalidToken),
     ("revision of auth store is old", InvalidToken),
     ("permission denied", PermissionDenied),

@@ -21,7 +21,14 @@ from typing import Any, TypeVar
 
 from kvorum.clock import seconds
 from kvorum.endpoints import Endpoints
-from kvorum.errors import ConnectionFailed, InvalidToken, KvorumError, ServerError, Unavailable
+from kvorum.errors import (
+    ConnectionFailed,
+    InvalidToken,
+    KvorumError,
+    ServerError,
+    Unavailable,
+    is_unknown_path,
+)
 from kvorum.messages import Message, decode, encode
 
 AUTHENTICATE = "/v3/auth/authenticate"
@@ -172,6 +179,10 @@ class Core:
         except ServerError as error:
             if _AUTH_NOT_ENABLED in error.message:
                 return ""
+            if is_unknown_path(error):
+                raise ServerError(
+                    "this server has no users: leave user and password out", error.code
+                ) from None
             raise
         self._token = answer["token"]
         return self._token

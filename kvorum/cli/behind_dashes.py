@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import click
 
+from kvorum.cli.go_switches import GoCommand
+
 _BEHIND = "kvorum.behind_dashes"
 
 
-class CommandWithCommand(click.Command):
+class CommandWithCommand(GoCommand):
     """Keeps what stands behind ``--`` from being taken for arguments."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -19,5 +21,10 @@ class CommandWithCommand(click.Command):
 
 def command_behind() -> list[str]:
     """Of the command being run; empty without one."""
-    command: list[str] = click.get_current_context().meta.get(_BEHIND, [])
+    return behind_dashes(click.get_current_context()) or []
+
+
+def behind_dashes(ctx: click.Context) -> list[str] | None:
+    """None where there is no ``--``."""
+    command: list[str] | None = ctx.meta.get(_BEHIND)
     return command

@@ -11,21 +11,28 @@ import click
 
 from kvorum.cli import output
 from kvorum.cli.examples import examples
+from kvorum.cli.go_switches import GoGroup
 from kvorum.cli.settings import Failure, Settings, current
-from kvorum.errors import KvorumError
+from kvorum.errors import AuthenticationFailed, KvorumError, PermissionDenied
 from kvorum.messages import b64
 
 
-@click.group(epilog=examples("kvorum endpoint health --cluster", "kvorum endpoint status --cluster -w table"))
+@click.group(
+    cls=GoGroup,
+    epilog=examples("kvorum endpoint health --cluster", "kvorum endpoint status --cluster -w table"),
+)
 @click.option("--cluster", is_flag=True, help="Ask every member of the cluster.")
 def endpoint(cluster: bool) -> None:
     """Ask endpoints how they are."""
-    settings = current()
     if cluster:
-        with settings.gateway() as gateway:
-            members = gateway.call("/v3/cluster/member/list", {})["members"]
-        urls = tuple(url for member in members for url in member.get("clientURLs", []))
-        click.get_current_context().obj = settings.with_endpoints(urls)
+        click.get_current_context().obj = of_whole_cluster(current())
+
+
+def of_whole_cluster(settings: Settings) -> Settings:
+    """With the client URLs of all members for endpoints."""
+    with settings.gateway() as gateway:
+        members = gateway.call("/v3/cluster/member/list", {})["members"]
+    return settings.with_endpoints(tuple(url for member in members for url in member.get("clientURLs", [])))
 
 
 def _cluster_flag(ctx: click.Context, param: click.Parameter, value: bool) -> None:
@@ -62,6 +69,8 @@ def _health(settings: Settings, address: str) -> dict[str, Any]:
     try:
         with settings.gateway(address) as gateway:
             gateway.call("/v3/kv/range", {"key": b64(b"health")})
+    except PermissionDenied:
+        pass  # it has made sure that it is up to date, and only then looked at who asks
     except KvorumError as failure:
         error = str(failure)
     took = (time.perf_counter() - started) * 1000
@@ -115,6 +124,8 @@ def status() -> None:
         try:
             with settings.gateway(address) as gateway:
                 found.append((address, gateway.call("/v3/maintenance/status", {})))
+        except AuthenticationFailed:
+            raise  # the others would not let him in either
         except KvorumError as error:
             print(f"Failed to get the status of endpoint {address} ({error})", file=sys.stderr)
             failed = True
@@ -197,6 +208,8 @@ def hashkv(rev: int) -> None:
         try:
             with settings.gateway(address) as gateway:
                 found.append((address, gateway.call("/v3/maintenance/hashkv", {"revision": str(rev)})))
+        except AuthenticationFailed:
+            raise  # the others would not let him in either
         except KvorumError as error:
             print(f"Failed to get the hash of endpoint {address} ({error})", file=sys.stderr)
             last_error = str(error)

@@ -11,6 +11,7 @@ import click
 from kvorum.cli import output
 from kvorum.cli.completing import keys
 from kvorum.cli.examples import examples
+from kvorum.cli.go_switches import GoCommand
 from kvorum.cli.settings import (
     EXIT_BAD_ARGUMENTS,
     EXIT_BAD_FEATURE,
@@ -77,12 +78,13 @@ def key_range(arguments: Arguments, *, prefix: bool, from_key: bool) -> dict[str
 
 
 @click.command(
+    cls=GoCommand,
     epilog=examples(
         "kvorum put greeting hello",
         "kvorum put /app/config < config.yaml",
         "kvorum put /app/owner me --lease=32695410dcc0ca06",
         "kvorum put greeting hi --prev-kv",
-    )
+    ),
 )
 @click.argument("arguments", nargs=-1, metavar="KEY [VALUE]", shell_complete=keys())
 @click.option("--lease", default="0", help="Lease ID (in hexadecimal) to attach to the key.")
@@ -139,13 +141,14 @@ def show_put(response: dict[str, Any], settings: Settings) -> None:
 
 
 @click.command(
+    cls=GoCommand,
     epilog=examples(
         "kvorum get greeting",
         "kvorum get greeting --print-value-only",
         "kvorum get --prefix /app/ -o json",
         "kvorum get /app/a /app/m --limit=10",
         "kvorum get greeting --rev=42",
-    )
+    ),
 )
 @click.argument("arguments", nargs=-1, metavar="KEY [RANGE_END]", shell_complete=keys(2))
 @click.option("--consistency", default="l", help="Linearizable (l) or serializable (s).", show_default=True)
@@ -235,7 +238,11 @@ def show_get(response: dict[str, Any], settings: Settings, *, value_only: bool =
 # del
 
 
-@click.command(name="del", epilog=examples("kvorum del greeting", "kvorum del --prefix /app/old/ --prev-kv"))
+@click.command(
+    cls=GoCommand,
+    name="del",
+    epilog=examples("kvorum del greeting", "kvorum del --prefix /app/old/ --prev-kv"),
+)
 @click.argument("arguments", nargs=-1, metavar="KEY [RANGE_END]", shell_complete=keys(2))
 @click.option("--prefix", is_flag=True, help="Delete all keys with this prefix.")
 @click.option("--from-key", is_flag=True, help="Delete all keys at or after this key.")
@@ -274,6 +281,7 @@ def show_delete(response: dict[str, Any], settings: Settings) -> None:
 
 
 @click.command(
+    cls=GoCommand,
     context_settings={"ignore_unknown_options": True},
     epilog=examples("kvorum compaction 1200", "kvorum compaction 1200 --physical"),
 )

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kvorum.cli.go_switches import GoGroup
+
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 OTHER = "Other"
 
 
-class LazyGroup(click.Group):
+class LazyGroup(GoGroup):
     """``table``: each command's name, where it is (``module:attribute``), and its sentence in the help.
     ``topics``: under which headings they stand there; those of no topic come last, under ``Other``."""
 

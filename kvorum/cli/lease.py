@@ -12,6 +12,7 @@ import click
 
 from kvorum.cli import output
 from kvorum.cli.examples import examples
+from kvorum.cli.go_switches import GoGroup
 from kvorum.cli.kv import Arguments, go_integer
 from kvorum.cli.settings import (
     EXIT_BAD_ARGUMENTS,
@@ -21,14 +22,16 @@ from kvorum.cli.settings import (
     current,
 )
 from kvorum.clock import now
-from kvorum.errors import KvorumError, ServerError
+from kvorum.errors import AuthenticationFailed, KvorumError, ServerError
 from kvorum.leases import GRANT, KEEPALIVE, RENEWALS_PER_TTL, REVOKE
 
 NOT_FOUND = "etcdserver: requested lease not found"
 _arguments = click.argument("arguments", nargs=-1, metavar="ID")
 
 
-@click.group(epilog=examples("kvorum lease grant 60", "kvorum lease keep-alive 32695410dcc0ca06"))
+@click.group(
+    cls=GoGroup, epilog=examples("kvorum lease grant 60", "kvorum lease keep-alive 32695410dcc0ca06")
+)
 def lease() -> None:
     """Grant leases, keep them alive, end them."""
 
@@ -43,10 +46,7 @@ def grant(arguments: Arguments) -> None:
         ttl = go_integer(arguments[0], 10)
     except ValueError as problem:
         raise Failure(f"bad TTL ({problem})", EXIT_BAD_ARGUMENTS) from None
-    try:
-        settings, answer = _ask(GRANT, {"TTL": str(ttl)})
-    except ServerError as error:
-        raise Failure(f"failed to grant lease ({error})") from None
+    settings, answer = _ask(GRANT, {"TTL": str(ttl)}, failure="failed to grant lease")
     lease_id, granted = int(answer["ID"]), int(answer["TTL"])
     _show(
         settings,
@@ -64,10 +64,7 @@ def revoke(arguments: Arguments) -> None:
     if len(arguments) != 1:
         raise Failure("lease revoke command needs 1 argument", EXIT_BAD_ARGUMENTS)
     lease_id = _lease_id(arguments[0])
-    try:
-        settings, answer = _ask(REVOKE, {"ID": str(lease_id)})
-    except ServerError as error:
-        raise Failure(f"failed to revoke lease ({error})") from None
+    settings, answer = _ask(REVOKE, {"ID": str(lease_id)}, failure="failed to revoke lease")
     if settings.write_out == "json":
         output.write_json({"header": output.as_go(answer["header"])})
     else:
@@ -150,12 +147,18 @@ def keep_alive(arguments: Arguments, once: bool) -> None:
     output.write(f"lease {lease_id:016x} expired or revoked.\n")
 
 
-def _ask(path: str, message: dict[str, Any]) -> tuple[Settings, dict[str, Any]]:
-    """The answer, and how it is to be shown. Raises Failure where there is no such way, and KvorumError."""
+def _ask(path: str, message: dict[str, Any], failure: str = "") -> tuple[Settings, dict[str, Any]]:
+    """The answer, and how it is to be shown. Raises Failure where there is no such way, and KvorumError; what
+    the server says behind ``failure``, where there is one."""
     settings = current()
     output.refuse_table(settings)
     with settings.client() as client:
-        return settings, client.call(path, message)
+        try:
+            return settings, client.call(path, message)
+        except ServerError as error:
+            if not failure or isinstance(error, AuthenticationFailed):
+                raise
+            raise Failure(f"{failure} ({error})") from None
 
 
 def _show_alive(settings: Settings, answer: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ import click
 from kvorum.cli import kv
 from kvorum.cli.child import Child, check_command, exit_code
 from kvorum.cli.examples import examples
+from kvorum.cli.go_switches import GoCommand
 from kvorum.cli.holding import Ended, Entered, Failed, Holding, InDoubt, Interrupted, Lost, Signalled
 from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, EXIT_INTERRUPTED, Failure, Settings, current
 from kvorum.errors import KvorumError
@@ -25,7 +26,9 @@ from kvorum.messages import b64
 _USAGE = "lock takes a lock name argument and an optional command to execute"
 
 
-@click.command(epilog=examples("kvorum lock nightly -- ./backup.sh", "kvorum lock nightly --ttl=30"))
+@click.command(
+    cls=GoCommand, epilog=examples("kvorum lock nightly -- ./backup.sh", "kvorum lock nightly --ttl=30")
+)
 @click.argument("arguments", nargs=-1, metavar="NAME [-- COMMAND...]")
 @click.option(
     "--ttl", default=10, show_default=True, help="Seconds after which the lock is free if this is no more."

@@ -10,6 +10,7 @@ import click
 
 from kvorum.cli import output
 from kvorum.cli.examples import examples
+from kvorum.cli.go_switches import GoGroup
 from kvorum.cli.kv import Arguments, to_bytes
 from kvorum.cli.settings import (
     EXIT_BAD_ARGUMENTS,
@@ -29,7 +30,8 @@ _peer_urls = click.option("--peer-urls", default="", help="The member's peer URL
 
 
 @click.group(
-    epilog=examples("kvorum member list -w table", "kvorum member add n4 --peer-urls=http://10.0.0.4:2380")
+    cls=GoGroup,
+    epilog=examples("kvorum member list -w table", "kvorum member add n4 --peer-urls=http://10.0.0.4:2380"),
 )
 def member() -> None:
     """See and change who belongs to the cluster."""

@@ -28,6 +28,14 @@ def ask(prompt: str) -> str:
     return typed.strip()
 
 
+def of_user(user: str, password: str, prompt: str = "Password: ") -> tuple[str, str]:
+    """Name and password, of NAME:PASSWORD or of both. As in etcdctl one that is nowhere is asked for."""
+    if password:
+        return user, password
+    name, colon, password = user.partition(":")
+    return name, password if colon else ask(prompt)
+
+
 def new(user: str) -> str:
     """The password that a user is to have, typed twice. Raises Failure in etcdctl's words."""
     password = ask(f"Password of {user}: ")

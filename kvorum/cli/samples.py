@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from kvorum.client import Client
-from kvorum.errors import KvorumError
+from kvorum.errors import AuthenticationFailed, KvorumError, PermissionDenied
 from kvorum.messages import b64
 
 _HEALTH_KEY = {"key": b64(b"health")}
@@ -46,9 +47,12 @@ class Sample:
 
 
 def places(client: Client, endpoints: Sequence[str]) -> dict[str, str]:
-    """Where to ask which member: an endpoint, and its name. Where nobody can say, those that were given."""
+    """Where to ask which member: an endpoint, and its name. Where nobody can say, those that were given.
+    Raises AuthenticationFailed."""
     try:
         members = client.members()
+    except AuthenticationFailed:
+        raise
     except KvorumError:
         return dict.fromkeys(endpoints, "")
     found = {}
@@ -60,7 +64,7 @@ def places(client: Client, endpoints: Sequence[str]) -> dict[str, str]:
 
 
 def take(client: Client, where: Mapping[str, str]) -> list[Sample]:
-    """Of all of them at the same time."""
+    """Of all of them at the same time. Raises AuthenticationFailed."""
     with ThreadPoolExecutor(max(len(where), 1)) as pool:
         return list(pool.map(lambda place: _take(client, *place), where.items()))
 
@@ -70,7 +74,10 @@ def _take(client: Client, endpoint: str, name: str) -> Sample:
     try:
         status = client.run(core.call_at(endpoint, "/v3/maintenance/status", {}))
         asked = time.monotonic()
-        client.run(core.call_at(endpoint, "/v3/kv/range", _HEALTH_KEY))
+        with suppress(PermissionDenied):  # the member is asked before the user is looked at
+            client.run(core.call_at(endpoint, "/v3/kv/range", _HEALTH_KEY))
+    except AuthenticationFailed:
+        raise
     except KvorumError as error:
         return Sample(name, endpoint, begun, error=str(error))
     return _sample(name, endpoint, asked, time.monotonic() - asked, status)

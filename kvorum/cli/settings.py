@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kvorum.keepalive import USUAL, Keepalive
 from kvorum.tls import Tls
 
 if TYPE_CHECKING:  # they are slow to import, and ``--help`` needs none of them
@@ -44,6 +45,8 @@ class Settings:
     user: str = ""
     password: str = ""
     yaml: bool = False
+    keepalive: Keepalive = USUAL
+    insecure_transport: bool = True
 
     def gateway(self, endpoint: str | None = None) -> Gateway:
         from kvorum.gateway import Gateway
@@ -54,19 +57,17 @@ class Settings:
             command_timeout=self.command_timeout,
             tls=self._asked_tls,
             credentials=self.credentials,
+            keepalive=self.keepalive,
         )
 
     @cached_property
     def credentials(self) -> tuple[str, str] | None:
-        """User and password; None without a user. As in etcdctl a password that is nowhere is asked for."""
-        if not self.user or self.password:
-            return (self.user, self.password) if self.user else None
-        name, colon, password = self.user.partition(":")
-        if not colon:
-            from kvorum.cli import passwords
+        """User and password; None without a user."""
+        if not self.user:
+            return None
+        from kvorum.cli import passwords
 
-            password = passwords.ask("Password: ")
-        return name, password
+        return passwords.of_user(self.user, self.password)
 
     def client(self) -> Client:
         """Of all endpoints, with what the flags say."""
@@ -83,7 +84,7 @@ class Settings:
     @property
     def _asked_tls(self) -> Tls | None:
         """None where no flag asks for it: then an endpoint without a scheme is http."""
-        return None if self.tls == Tls() else self.tls
+        return None if self.tls == Tls() and self.insecure_transport else self.tls
 
     def _of_a_client(self) -> dict[str, Any]:
         name, password = self.credentials or ("", "")
@@ -93,6 +94,7 @@ class Settings:
             "tls": self._asked_tls,
             "user": name,
             "password": password,
+            "keepalive": self.keepalive,
         }
 
     def with_endpoints(self, endpoints: tuple[str, ...]) -> Settings:

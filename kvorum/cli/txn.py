@@ -4,14 +4,14 @@ operations for failure, an empty line; operations are command lines of get, put 
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 from typing import Any
 
 import click
 
-from kvorum.cli import kv, output
+from kvorum.cli import kv, output, words
 from kvorum.cli.examples import examples
+from kvorum.cli.go_switches import GoCommand
 from kvorum.cli.settings import EXIT_INVALID_INPUT, Failure, Settings, current
 from kvorum.messages import b64
 
@@ -26,7 +26,7 @@ _TARGETS = {
 }
 
 
-@click.command(epilog=examples("kvorum txn -i", "kvorum txn < transfer.txt"))
+@click.command(cls=GoCommand, epilog=examples("kvorum txn -i", "kvorum txn < transfer.txt"))
 @click.option("-i", "--interactive", is_flag=True, help="Ask for each part.")
 def txn(interactive: bool) -> None:
     """Carry out a transaction that is read from standard input.
@@ -100,10 +100,9 @@ def _escape(escaped: str, escapes: dict[str, str]) -> str:
 
 def _operation(line: str) -> dict[str, Any]:
     try:
-        words = shlex.split(line)
+        name, *arguments = words.split(line)
     except ValueError as error:
         raise Failure(f"invalid txn request: {line} ({error})", EXIT_INVALID_INPUT) from None
-    name, arguments = words[0], words[1:]
     if name == "put":
         options = _parsed(kv.put, arguments)
         if len(options["arguments"]) == 1 and not options["ignore_value"]:

@@ -46,6 +46,8 @@ get nope -w fields
 get --prefix --keys-only ''
 get '' --prefix
 get f --prefix --print-value-only
+get f --prefix=true --print-value-only=T --hex=1
+get foo --prefix=0 --prefix --prefix=false
 get foo --print-value-only -w json
 get '' --prefix --count-only -w fields
 get foo --count-only

@@ -18,7 +18,6 @@ import pytest
 
 from kvorum.cli.cluster import PORTS_APART, Member, command_of, plan
 from kvorum.cli.settings import Failure
-from tests.common.clusters import PORTS
 from tests.common.servers import ROOT
 
 FAKE = ROOT / "tests" / "kvorum" / "fake_member.py"
@@ -29,6 +28,9 @@ PROGRAM = (
     "cluster.STOP_SECONDS = float(sys.argv.pop(1)); main.main()"
 )
 READY = "The cluster is ready: "
+
+PORTS = range(15_000, 32_000)
+"""Linux gives outgoing connections others: nobody happens to have one."""
 
 
 def free_base(size: int) -> int:

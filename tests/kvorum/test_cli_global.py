@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from tests.common.commands import KVORUM, command, run, watching
+from tests.common.commands import KVORUM, command, run, tool, watching
 from tests.common.servers import ROOT, Server, running, start_etcd
 
 LINES = [
@@ -80,7 +80,7 @@ def test_the_format_s_flag_has_four_spellings(words: list[str], kvorum_server: S
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """An etcd where root's password is "secret", and alice, who may write below a/, has none but "a:b"."""
-    with running(start_etcd(tmp_path_factory.mktemp("guarded"))) as server:
+    with running(start_etcd(tmp_path_factory.mktemp("guarded"), "--bcrypt-cost=4")) as server:
         for line in (
             ["user", "add", "root:secret"],
             ["user", "grant-role", "root", "root"],
@@ -109,12 +109,101 @@ def test_users_are_told_as_to_etcdctl(
     words: list[str], answer: tuple[int, str, str | None], guarded: Server
 ) -> None:
     """With the password in the name's flag, or in one of its own."""
-    ours, theirs = (run(tool, guarded, words) for tool in ("kvorum", "etcdctl"))
+    ours, theirs = (run(one, guarded, words) for one in ("kvorum", "etcdctl"))
     assert ours[:2] == theirs[:2] == answer[:2]
     if answer[2] is not None:
         assert ours[2] == answer[2]
     else:
         assert "invalid user ID or password" in ours[2]
+
+
+ETCDCTLS = """
+get a/1
+get b/1
+get --prefix a/
+get --prefix a
+put b/1 x
+del a/none
+del b/none
+compaction 99999
+lease grant 60
+lease list
+lease timetolive 1 --keys
+lease revoke 1
+lease keep-alive --once 1
+endpoint health
+endpoint status
+member list
+member add n2 --peer-urls=http://n2:1 --learner
+member remove 1
+move-leader 1
+user list
+user get alice
+user get root
+role get writer
+role list
+watch b/1
+lock a/l -- echo held
+lock b/l -- echo held
+elect b/e me
+""".strip().splitlines()
+
+
+@pytest.mark.parametrize("user", ["", "root:secret", "alice:a:b", "alice:wrong", "nobody:x"])
+def test_users_may_do_what_they_may_with_etcdctl(user: str, guarded: Server) -> None:
+    """Every command of it, with whatever right: the same output, words and exit code."""
+    for line in ETCDCTLS:
+        if user.startswith("root") and line.startswith(("member add", "elect", "watch")):
+            continue  # he may
+        first, *rest = line.split()
+        words = [first, *([f"--user={user}"] if user else []), *rest]
+        ours, theirs = (run(one, guarded, words) for one in ("kvorum", "etcdctl"))
+        assert ours == theirs, words
+
+
+OURS = """
+ls /
+tree /
+history a/1
+export
+cp a/1 a/2
+rm a/1
+diff a b
+env a -- true
+watch a --exec true
+elect -l a/e
+service list
+top --once
+bench put --seconds 1
+endpoint hashkv
+""".strip().splitlines()
+
+
+@pytest.mark.parametrize("line", OURS)
+def test_who_is_not_let_in_is_told_so_by_every_command(line: str, guarded: Server) -> None:
+    """In the server's words, and with the exit code that etcdctl's commands have then."""
+    words = ["--user=alice:wrong", *line.split()]
+    refused = (2, "", "Error: etcdserver: authentication failed, invalid user ID or password")
+    assert run("kvorum", guarded, words) == refused
+
+
+def test_who_may_not_see_an_election_is_told_so(guarded: Server) -> None:
+    """etcd ends the stream without a word."""
+    with tool(guarded, "--user=alice:a:b", "elect", "-l", "b/e") as listener:
+        assert listener.end() == (1, "Error: etcdserver: permission denied\n")
+
+
+def test_members_answer_those_who_may_not_read(guarded: Server) -> None:
+    """``kvorum top`` sees that they do."""
+    said = say([*command("kvorum", guarded), "top", "--once", "-o", "json", "--user=alice:a:b"])
+    assert [one["health"] for one in json.loads(said)] == [True]
+
+
+def test_a_server_without_users_takes_none(kvorum_server: Server) -> None:
+    """Ours, as yet: a password that nobody looks at would be no password."""
+    refused = (1, "", "Error: this server has no users: leave user and password out")
+    assert run("kvorum", kvorum_server, ["get", "a", "--user=alice:x"]) == refused
+    assert run("kvorum", kvorum_server, ["member", "list", "--user=alice:x"]) == refused
 
 
 def test_a_password_that_is_missing_is_asked_for(guarded: Server) -> None:

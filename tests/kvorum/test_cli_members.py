@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from api.identity import member_id
+from tests.common.commands import Ran, run_here
 from tests.common.ports import free_port, free_ports
 from tests.common.servers import ROOT, Server, etcd_binary, running, start_etcd
-from tests.kvorum.test_cli import command
 
 TOOLS = ("etcdctl", "kvorum")
 
@@ -40,11 +40,15 @@ def etcd(tmp_path: Path) -> Iterator[Server]:
 
 def run(tool: str, server: Server, line: str) -> tuple[int, str, str]:
     """Exit code, output, and the line that says what is wrong."""
-    ran = subprocess.run(
-        [*command(tool, server), *shlex.split(line)], capture_output=True, text=True, cwd=ROOT, check=False
-    )
-    errors = [one for one in ran.stderr.splitlines() if not one.startswith("{")]
-    return ran.returncode, ran.stdout, "\n".join(errors)
+    words = [f"--endpoints=127.0.0.1:{server.port}", *shlex.split(line)]
+    if tool == "kvorum":
+        ran = run_here(words)
+    else:
+        etcdctl = [str(etcd_binary("etcdctl")), *words]
+        said = subprocess.run(etcdctl, capture_output=True, text=True, cwd=ROOT, check=False)
+        ran = Ran(said.returncode, said.stdout, said.stderr)
+    errors = [one for one in ran.error.splitlines() if not one.startswith("{")]
+    return ran.code, ran.out, "\n".join(errors)
 
 
 def change(tool: str, server: Server, line: str) -> tuple[int, str, str]:

@@ -62,6 +62,7 @@ def test_a_refusal_that_was_passed_on_as_text_is_understood() -> None:
 @pytest.mark.parametrize(
     "error",
     [
+        server_error("etcdserver: authentication failed, invalid user ID or password", 3),
         ConnectionFailed("nobody there", maybe_done=False),
         ConnectionFailed("no answer", maybe_done=True),
         server_error("etcdserver: leader changed", UNAVAILABLE),

@@ -111,6 +111,18 @@ def test_a_password_is_asked_for_twice_and_not_shown(etcds: Twins) -> None:
     assert etcds.same("user", "get", "emil").code == 1
 
 
+def test_one_s_own_password_is_asked_for_as_etcdctl_asks(etcds: Twins) -> None:
+    """By --user without one, on a terminal, after the new one of who is added."""
+    own = ("Password: ", "secret\n")
+    shown = etcds.same_on_terminal("user", "get", "nobody", "--user=root", typed=[own])
+    assert shown.out == "Password: \nError: etcdserver: user name not found\n"
+    first = "Password of gerd: "
+    twice = [(first, "geheim\n"), (AGAIN, "geheim\n")]
+    shown = etcds.same_on_terminal("user", "add", "gerd", "--user=root", typed=[*twice, own])
+    assert shown.out.endswith("\nPassword: \nUser gerd created\n")
+    etcds.same("user", "delete", "gerd")
+
+
 def test_every_way_to_give_a_password_sets_it(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Who says it afterwards is let in, by etcdctl too; others are not."""
     passwords = {"root": "a:b", "flag": "c d", "input": "e", "asked": "f g", "changed": "h"}
