@@ -81,7 +81,8 @@ class RegistrationPlans:
     def _register(self, timeout: float | None = None) -> Plan[None]:
         lease = {"ID": str(self._lease_id), "TTL": str(self.ttl)}
         with suppress(LeaseExists):  # it is ours: nobody else hits upon its id
-            self.ttl = int((yield from self._core.call(GRANT, lease, safe=True, timeout=timeout))["TTL"])
+            granted = yield from self._core.call(GRANT, lease, safe=True, timeout=timeout)
+            self.ttl = int(granted.get("TTL", self.ttl))
         one = self.instance
         put = put_request(one.key, encode(one), lease=self._lease_id)
         yield from self._core.call(PUT, put, safe=True, timeout=timeout)
