@@ -382,6 +382,10 @@ class AsyncWatch:
     def next_revision(self) -> int:
         return self._plans.told_until
 
+    @property
+    def failure(self) -> KvorumError | None:
+        return self._plans.failure
+
     def close(self) -> None:
         self._plans.is_closed = True
         self._stop.set()

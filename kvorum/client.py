@@ -409,6 +409,11 @@ class Watch:
         """All before this was told. 0 before the start."""
         return self._plans.told_until
 
+    @property
+    def failure(self) -> KvorumError | None:
+        """What keeps it from being told; None if nothing does. For any thread."""
+        return self._plans.failure
+
     def close(self) -> None:
         self._plans.is_closed = True
         self._stop.set()

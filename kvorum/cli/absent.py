@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from kvorum.errors import KvorumError, ServerError
+from kvorum.errors import KvorumError, ServerError, is_unknown_path
 
-NOT_FOUND, UNIMPLEMENTED = 5, 12
+UNIMPLEMENTED = 12
 
 
 class Absent(KvorumError):
@@ -21,9 +21,6 @@ def named_where_absent(what: str) -> Iterator[None]:
     try:
         yield
     except ServerError as error:
-        is_path_unknown = error.message.startswith("the server answered 404 ") or (
-            error.code == NOT_FOUND and error.message == "Not Found"
-        )
-        if is_path_unknown or error.code == UNIMPLEMENTED:
+        if is_unknown_path(error) or error.code == UNIMPLEMENTED:
             raise Absent(f"this server has no {what}: etcd's has, Kvorum's has not yet") from None
         raise

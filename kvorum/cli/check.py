@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import click
 
-from kvorum.cli import loading, output
+from kvorum.cli import loading, output, signals
 from kvorum.cli.datascale import datascale
 from kvorum.cli.examples import examples
 from kvorum.cli.go_switches import GoGroup
@@ -74,7 +74,7 @@ def perf(load: str, prefix: str, auto_compact: bool, auto_defrag: bool, duration
     """
     model = MODELS[loading.size_named(load)]
     settings = current()
-    with settings.client() as client:
+    with signals.as_exceptions(), settings.client() as client:
         loading.refuse_used(client, to_bytes(prefix))
         try:
             measured = _write(settings, client, model, to_bytes(prefix), duration)

@@ -159,6 +159,6 @@ def _without_passwords(context: contexts.Context) -> contexts.Context:
     if "password" in shown:
         shown["password"] = _REDACTED
     name, colon, _ = shown.get("user", "").partition(":")
-    if colon and "password" not in shown:
+    if colon:  # also beside a password: it may be one that was given before
         shown["user"] = f"{name}:{_REDACTED}"
     return shown

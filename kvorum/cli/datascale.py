@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from kvorum.cli import loading, output
+from kvorum.cli import loading, output, signals
 from kvorum.cli.examples import examples
 from kvorum.cli.go_switches import GoCommand
 from kvorum.cli.kv import to_bytes
@@ -71,7 +71,7 @@ def datascale(load: str, prefix: str, auto_compact: bool, auto_defrag: bool, key
     model = MODELS[loading.size_named(load)]
     model = Model(keys or model.keys, model.clients)
     settings = current()
-    with settings.client() as client:
+    with signals.as_exceptions(), settings.client() as client:
         loading.refuse_used(client, to_bytes(prefix))
         before = _memory(client, settings, "before")
         try:

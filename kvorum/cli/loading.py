@@ -56,8 +56,11 @@ def clean_up(client: Client, prefix: bytes) -> int:
     """Returns the revision as of which nothing is left, 0 where that could not be done."""
     try:
         selected = key_range(prefix, prefix=True)
-        answer = client.call("/v3/kv/deleterange", selected, safe=True, timeout=CLEANUP_SECONDS)
-        return revision_of(answer)
+        while True:
+            # What was under way when the load was interrupted may be carried out behind a deletion.
+            answer = client.call("/v3/kv/deleterange", selected, safe=True, timeout=CLEANUP_SECONDS)
+            if not int(answer.get("deleted", 0)):
+                return revision_of(answer)
     except KvorumError as error:
         output.write(f"FAIL: Cleanup failed during key deletion: ERROR({error})\n")
         return 0

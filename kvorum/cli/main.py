@@ -296,7 +296,10 @@ def run(arguments: list[str]) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    click.echo(f"Error: {message}", err=True)
+    # What others have written, in keys or in files, may stand in it.
+    from kvorum.cli.output import harmless
+
+    click.echo(f"Error: {harmless(message)}", err=True)
     return code
 
 

@@ -17,7 +17,7 @@ from itertools import count
 from typing import Any, TypeVar
 
 from kvorum.cli import output
-from kvorum.client import Client
+from kvorum.client import Client, Watch
 from kvorum.errors import KvorumError, PermissionDenied
 from kvorum.operations import Pages
 from kvorum.plans import is_passing
@@ -38,6 +38,7 @@ class Mirroring:
         self, source: Client, destination: Client, prefix: bytes, there: bytes, max_txn_ops: int
     ) -> None:
         self.count = 0  # keys put or deleted so far
+        self._watch: Watch | None = None
         self._source, self._destination = source, destination
         self._prefix, self._there = prefix, there
         self._max_txn_ops = max_txn_ops
@@ -51,6 +52,7 @@ class Mirroring:
         if revision <= 1:
             revision = self._copy() + 1
         with self._source.watch(self._prefix, prefix=True, start_revision=revision) as watch:
+            self._watch = watch
             for _, events in watch.batches():
                 self._write(
                     Put(self._named(event.key), event.value)
@@ -58,6 +60,11 @@ class Mirroring:
                     else Delete(self._named(event.key))
                     for event in events
                 )
+
+    @property
+    def trouble(self) -> KvorumError | None:
+        """What keeps it from hearing of the source; None if nothing does."""
+        return self._watch.failure if self._watch else None
 
     def _copy(self) -> int:
         """Returns the revision that is copied."""
@@ -97,6 +104,10 @@ def _reach(client: Client, prefix: bytes) -> None:
         client.range(prefix, prefix=True, limit=1, keys_only=True)
 
 
+def _tell(who: str, error: KvorumError) -> None:
+    print(f"waiting for {who}: {error}", file=sys.stderr, flush=True)
+
+
 def _until_done(attempt: Callable[[], T], who: str) -> T:
     """Raises KvorumError where it would not go better another time. Trouble is told once."""
     for tries in count():
@@ -106,19 +117,21 @@ def _until_done(attempt: Callable[[], T], who: str) -> T:
             if not is_passing(error):
                 raise
             if not tries:
-                print(f"waiting for {who}: {error}", file=sys.stderr, flush=True)
+                _tell(who, error)
             time.sleep(min(0.1 * 2**tries, 1.0))
     raise AssertionError
 
 
 @contextmanager
 def reports(copying: Mirroring, seconds: float = REPORT_SECONDS) -> Iterator[None]:
-    """While the block runs, the count is printed again and again, as etcdctl does."""
+    """While the block runs, the count is printed again and again, as etcdctl does; and for whom it waits."""
     end = threading.Event()
 
     def report() -> None:
         while not end.wait(seconds):
             output.write(f"{copying.count}\n")
+            if copying.trouble:
+                _tell("the source", copying.trouble)
 
     threading.Thread(target=report, name="kvorum-mirror-count", daemon=True).start()
     try:

@@ -20,8 +20,10 @@ if TYPE_CHECKING:  # they are slow to import, and ``--help`` needs none of them
 EXIT_ERROR, EXIT_BAD_CONNECTION, EXIT_INVALID_INPUT = 1, 2, 3
 EXIT_BAD_FEATURE, EXIT_INTERRUPTED, EXIT_BAD_ARGUMENTS = 4, 5, 128
 FORMATS = ("simple", "json", "yaml", "fields", "table")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
+_PART = r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)"
+_DURATION = re.compile(rf"(?:{_PART})+")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class Failure(click.ClickException):
@@ -108,6 +110,15 @@ def current() -> Settings:
     return settings
 
 
+def is_text(argument: str) -> bool:
+    """Whether its bytes are UTF-8."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:  # other bytes are surrogates
+        return False
+    return True
+
+
 def duration(ctx: click.Context, param: click.Parameter, value: str) -> float:
     """The seconds of an option that is a duration: its callback."""
     return seconds(param.opts[0], value)
@@ -122,10 +133,11 @@ def positive_duration(ctx: click.Context, param: click.Parameter, value: str) ->
 
 
 def seconds(flag: str, value: str) -> float:
-    """A duration as Go writes it: 5s, 500ms."""
-    match = _DURATION.fullmatch(value)
-    if match is None:
-        raise click.BadParameter(
-            f"{value!r} is no duration: expected one such as 5s or 500ms", param_hint=repr(flag)
-        )
-    return float(match[1]) * _UNITS[match[2]]
+    """A duration as Go writes it: 5s, 500ms, 1m30s; or a number of seconds."""
+    if _NUMBER.fullmatch(value):
+        return float(value)
+    if _DURATION.fullmatch(value):
+        return sum(float(number) * _UNITS[unit] for number, unit in re.findall(_PART, value))
+    raise click.BadParameter(
+        f"{value!r} is no duration: expected one such as 5s or 500ms", param_hint=repr(flag)
+    )

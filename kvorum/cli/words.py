@@ -19,10 +19,15 @@ def split(line: str) -> list[str]:
     words = []
     for found in _WORD.finditer(line):
         if found["double"] is not None:
-            words.append(_ESCAPE.sub(_unescaped, found["double"][1:-1]))
+            words.append(unquoted(found["double"]))
         else:
             words.append(found["bare"] if found["single"] is None else found["single"])
     return words
+
+
+def unquoted(text: str) -> str:
+    """What Go means by ``"…"``, or by backquotes without escapes. Raises ValueError as ``split``."""
+    return text[1:-1] if text[0] == "`" else _ESCAPE.sub(_unescaped, text[1:-1])
 
 
 def _unescaped(escape: re.Match[str]) -> str:

@@ -107,6 +107,8 @@ def test_contexts_are_shown_without_passwords(user: User) -> None:
     assert user.kvorum("config", "get-contexts") == (
         "CURRENT  NAME  ENDPOINTS  USER\n         a     x:1        u\n*        b                v\n"
     )
+    user.kvorum("config", "set-context", "c", "--user=w:secret3")
+    user.kvorum("config", "set-context", "c", "--password=secret4")
     shown = [user.kvorum("config", *words) for words in (["view"], ["view", "-o=json"], ["get-contexts"])]
     assert not any("secret" in text for text in shown)
     raw = json.loads(user.kvorum("config", "view", "--raw", "-o", "json"))

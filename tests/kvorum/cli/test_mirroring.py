@@ -123,7 +123,10 @@ def test_both_sides_may_be_lost(capfd: pytest.CaptureFixture[str], key: str) -> 
             here.delete(f"{key}1")
             wait_until(lambda: "waiting for the destination" in capfd.readouterr().err)
             other.start()
-            one.restart()
+            one.kill()
+            with reports(copying, 0.02):
+                wait_until(lambda: "waiting for the source" in capfd.readouterr().err)
+            one.start()
             here.put(f"{key}2", "behind it", idempotent=True)
             wait_until(lambda: content(there, key).get("2") == b"behind it")
         assert content(there, key) == content(here, key)
