@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from kvorum.errors import PermissionDenied as PermissionDenied
     from kvorum.errors import ServerError as ServerError
     from kvorum.errors import Unavailable as Unavailable
+    from kvorum.keepalive import Keepalive as Keepalive
     from kvorum.mirror import Change as Change
     from kvorum.recipes.asynchronous import AsyncBarrier as AsyncBarrier
     from kvorum.recipes.asynchronous import AsyncCounter as AsyncCounter
@@ -86,6 +87,7 @@ _HOMES = {
     "Config": "kvorum.config",
     "Instance": "kvorum.services.records",
     "InvalidConfig": "kvorum.records",
+    "Keepalive": "kvorum.keepalive",
     "NoInstance": "kvorum.services.choice",
     "Tls": "kvorum.tls",
     **dict.fromkeys(_ERRORS, "kvorum.errors"),

@@ -23,6 +23,7 @@ from kvorum.client import PAGE
 from kvorum.clock import now, seconds
 from kvorum.endpoints import Endpoints
 from kvorum.errors import KvorumError
+from kvorum.keepalive import USUAL, Keepalive
 from kvorum.leases import LeasePlans
 from kvorum.messages import Message, key_range
 from kvorum.operations import Pages
@@ -60,11 +61,13 @@ class AsyncClient:
         tls: Tls | None = None,
         user: str = "",
         password: str = "",
+        keepalive: Keepalive = USUAL,
     ) -> None:
         rng = random.SystemRandom()  # a forked process must not choose the same ids
         known = Endpoints(endpoints, rng, "http" if tls is None else "https")
         self.core = Core(known, clock=now, rng=rng, timeout=timeout, user=user, password=password)
         self._dial_timeout, self._tls = seconds("dial_timeout", dial_timeout), tls or Tls()
+        self._keepalive = keepalive
         self._made: AsyncHttp | None = None
         self._to_close: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -73,7 +76,7 @@ class AsyncClient:
         if self._made is None:
             from kvorum.http_async import AsyncHttp  # aiohttp takes long to import
 
-            self._made = AsyncHttp(self._dial_timeout, self._tls)
+            self._made = AsyncHttp(self._dial_timeout, self._tls, self._keepalive)
         return self._made
 
     async def __aenter__(self) -> Self:
@@ -378,6 +381,10 @@ class AsyncWatch:
     @property
     def next_revision(self) -> int:
         return self._plans.told_until
+
+    @property
+    def failure(self) -> KvorumError | None:
+        return self._plans.failure
 
     def close(self) -> None:
         self._plans.is_closed = True

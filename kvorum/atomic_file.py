@@ -26,7 +26,7 @@ class Prepared:
     def commit(self) -> None:
         """Put it in its place. Raises OSError."""
         os.replace(self.path, self._target)
-        _sync_folder(self._target.parent)
+        sync_folder(self._target.parent)
 
 
 @contextmanager
@@ -83,7 +83,7 @@ def _umask() -> int:
     return mask
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Without this a power cut may bring the old file back, or none."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -23,9 +23,11 @@ from kvorum.clock import now
 from kvorum.endpoints import Endpoints
 from kvorum.errors import KvorumError
 from kvorum.http_sync import SyncHttp
+from kvorum.keepalive import USUAL, Keepalive
 from kvorum.leases import LeasePlans
 from kvorum.messages import Message, key_range
 from kvorum.operations import Pages
+from kvorum.ownership import Owner
 from kvorum.plans import CloseStream, Core, Effect, Exchange, OpenStream, Plan, ReadFrame, Sleep
 from kvorum.tls import Tls
 from kvorum.txn import Compare, Operation, TransactionBuilder
@@ -61,11 +63,12 @@ class Client:
         tls: Tls | None = None,
         user: str = "",
         password: str = "",
+        keepalive: Keepalive = USUAL,
     ) -> None:
         rng = random.SystemRandom()  # a forked process must not choose the same ids
         known = Endpoints(endpoints, rng, "http" if tls is None else "https")
         self.core = Core(known, clock=now, rng=rng, timeout=timeout, user=user, password=password)
-        self._http = SyncHttp(dial_timeout, tls or Tls())
+        self._http = SyncHttp(dial_timeout, tls or Tls(), keepalive)
         self._to_close: weakref.WeakSet[Any] = weakref.WeakSet()
         self._lock = threading.Lock()  # of what is to be closed
 
@@ -406,6 +409,11 @@ class Watch:
         """All before this was told. 0 before the start."""
         return self._plans.told_until
 
+    @property
+    def failure(self) -> KvorumError | None:
+        """What keeps it from being told; None if nothing does. For any thread."""
+        return self._plans.failure
+
     def close(self) -> None:
         self._plans.is_closed = True
         self._stop.set()
@@ -440,6 +448,7 @@ class Lease:
         self._plans = plans
         self._on_lost = on_lost
         self._stop = threading.Event()
+        self._owner = Owner()
 
     @property
     def id(self) -> int:
@@ -459,6 +468,7 @@ class Lease:
 
     def open(self) -> Self:
         """Have it granted, and keep it alive from now on. Once: for another lease make another of these."""
+        self._owner = Owner()
         self._client.run(self._plans.open())
         threading.Thread(target=self._keep, name=f"kvorum-lease-{self.id:x}", daemon=True).start()
         return self
@@ -466,7 +476,8 @@ class Lease:
     def close(self) -> None:
         """Revoke it. Raises KvorumError where that could not be: then it ends when its time has come."""
         self._stop.set()
-        self._client.run(self._plans.close())
+        if self._owner.is_us():
+            self._client.run(self._plans.close())
 
     def abandon(self) -> None:
         """Keep it alive no longer."""

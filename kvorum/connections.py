@@ -5,17 +5,27 @@ from __future__ import annotations
 import socket
 
 from kvorum.errors import ConnectionFailed
+from kvorum.keepalive import Keepalive
 from kvorum.plans import Exchange, OpenStream
 
-_KEEPALIVE = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
+PROBES = 3
+_SECONDS_MAX = 32_767  # more the kernel does not take
 
 
-def probe_when_idle(sock: socket.socket) -> None:
+def probe_when_idle(sock: socket.socket, keepalive: Keepalive) -> None:
     """So that a machine that is gone is noticed, though nobody sends anything."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, setting in _KEEPALIVE:
+    for name, setting in (
+        ("TCP_KEEPIDLE", _whole(keepalive.time)),
+        ("TCP_KEEPINTVL", _whole(keepalive.timeout / PROBES)),
+        ("TCP_KEEPCNT", PROBES),
+    ):
         if hasattr(socket, name):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), setting)
+
+
+def _whole(seconds: float) -> int:
+    return min(max(round(seconds), 1), _SECONDS_MAX)
 
 
 def unreachable(endpoint: str, error: Exception) -> ConnectionFailed:

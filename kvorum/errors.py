@@ -81,7 +81,8 @@ class LeaseLost(KvorumError):
 
 def is_unknown_path(error: ServerError) -> bool:
     """Whether the server has nothing at the path it was asked at: what it speaks is older, or less."""
-    return error.message.startswith("the server answered 404") or error.message == "Not Found"
+    is_said = error.code == _CODES["NotFound"] and error.message == "Not Found"  # by gateways since etcd 3.6
+    return is_said or error.message.startswith("the server answered 404 ")
 
 
 _BY_TEXT: tuple[tuple[str, type[ServerError]], ...] = (

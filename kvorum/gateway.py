@@ -13,6 +13,7 @@ from typing import TypeVar
 from kvorum.client import Client
 from kvorum.errors import ConnectionFailed
 from kvorum.http_sync import SyncStream
+from kvorum.keepalive import USUAL, Keepalive
 from kvorum.messages import Message, decode_frame, encode
 from kvorum.plans import OpenStream, Plan
 from kvorum.tls import Tls
@@ -31,6 +32,7 @@ class Gateway:
         command_timeout: float = 5.0,
         tls: Tls | None = None,
         credentials: tuple[str, str] | None = None,
+        keepalive: Keepalive = USUAL,
     ) -> None:
         user, password = credentials or ("", "")
         self._client = Client(
@@ -40,6 +42,7 @@ class Gateway:
             tls=tls,
             user=user,
             password=password,
+            keepalive=keepalive,
         )
         self._core = self._client.core
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import io
+import logging
 import math
 import socket
 from typing import Any, Final
@@ -13,19 +14,22 @@ import aiohttp
 
 from kvorum.connections import probe_when_idle, too_late, unanswered, unreachable
 from kvorum.errors import ConnectionFailed, KvorumError
+from kvorum.keepalive import USUAL, Keepalive
 from kvorum.messages import Lines, decode
 from kvorum.plans import Exchange, OpenStream, Reply
 from kvorum.tls import Tls
 
 LARGE_BYTES: Final = 64 * 1024
+log = logging.getLogger(__name__)
 
 
 class AsyncHttp:
     """Times in seconds. For the event loop in which it is used first; others get a RuntimeError."""
 
-    def __init__(self, dial_timeout: float, tls: Tls) -> None:
+    def __init__(self, dial_timeout: float, tls: Tls, keepalive: Keepalive = USUAL) -> None:
         self._dial_timeout = dial_timeout
         self._tls = tls
+        self._keepalive = keepalive
         self._made: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -40,7 +44,7 @@ class AsyncHttp:
             self._loop = loop
             # The usual context is aiohttp's own: to make one takes longer than a request.
             context = True if self._tls == Tls() else self._tls.context()
-            connector = aiohttp.TCPConnector(limit=0, ssl=context, socket_factory=_keptalive_socket)
+            connector = aiohttp.TCPConnector(limit=0, ssl=context, socket_factory=self._keptalive_socket)
             self._made = aiohttp.ClientSession(connector=connector, trust_env=False)
         return self._made
 
@@ -58,10 +62,13 @@ class AsyncHttp:
                 headers=_headers(request),
                 timeout=timeout,
                 allow_redirects=False,
+                server_hostname=self._tls.server_name or None,
             ) as response:
-                return Reply(response.status, await response.read())
+                reply = Reply(response.status, await response.read())
         except _FAILURES as error:
             raise _unanswered(request, error) from error
+        log.debug("%s%s: %d", request.endpoint, request.path, reply.status)
+        return reply
 
     async def open_stream(self, request: OpenStream) -> AsyncStream:
         """Raises ConnectionFailed, or ServerError where the answer is one refusal."""
@@ -74,12 +81,21 @@ class AsyncHttp:
                     headers=_headers(request),
                     timeout=timeout,
                     allow_redirects=False,
+                    server_hostname=self._tls.server_name or None,
                 )
                 if response.status != 200:
                     decode(response.status, await response.read())
         except _FAILURES as error:
             raise _unanswered(request, error) from error
+        log.debug("%s%s: %d, a stream", request.endpoint, request.path, response.status)
         return AsyncStream(response, request)
+
+    def _keptalive_socket(self, address: Any) -> socket.socket:
+        """As aiohttp makes it, but with a sign of life now and then."""
+        family, kind, protocol, _, _ = address
+        sock = socket.socket(family, kind, protocol)
+        probe_when_idle(sock, self._keepalive)
+        return sock
 
     def _timeout(
         self, request: Exchange | OpenStream, total: float | None, dial_timeout: float = math.inf
@@ -118,14 +134,6 @@ class AsyncStream:
 
     def close(self) -> None:
         self._response.close()
-
-
-def _keptalive_socket(address: Any) -> socket.socket:
-    """As aiohttp makes it, but with a sign of life now and then."""
-    family, kind, protocol, _, _ = address
-    sock = socket.socket(family, kind, protocol)
-    probe_when_idle(sock)
-    return sock
 
 
 def _body(request: Exchange | OpenStream) -> bytes | io.BytesIO:

@@ -7,6 +7,7 @@ would fail, and nobody would know whether it was carried out.
 from __future__ import annotations
 
 import collections
+import logging
 import os
 import select
 import socket
@@ -23,6 +24,7 @@ import h11
 from kvorum.clock import seconds
 from kvorum.connections import probe_when_idle, too_late, unanswered, unreachable
 from kvorum.errors import ConnectionFailed
+from kvorum.keepalive import USUAL, Keepalive
 from kvorum.messages import Lines, decode
 from kvorum.plans import Exchange, OpenStream, Reply
 from kvorum.tls import Tls
@@ -33,15 +35,18 @@ if TYPE_CHECKING:
 READ_BYTES: Final = 64 * 1024
 IDLE_CONNECTIONS_MAX: Final = 16
 IDLE_SECONDS_MAX: Final = 30.0
+SHORTEST_WAIT_SECONDS: Final = 0.001  # 0 would be not to wait
 LONGEST_WAIT_SECONDS: Final = 1e6  # sockets know no longer ones
+log = logging.getLogger(__name__)
 
 
 class SyncHttp:
     """For several threads at once. Times in seconds."""
 
-    def __init__(self, dial_timeout: float, tls: Tls) -> None:
+    def __init__(self, dial_timeout: float, tls: Tls, keepalive: Keepalive = USUAL) -> None:
         self._dial_timeout = seconds("dial_timeout", dial_timeout)
         self._tls = tls
+        self._keepalive = keepalive
         self._lock = threading.Lock()
         self._idle: dict[str, collections.deque[tuple[float, _Connection]]] = {}
         self._is_closed = False
@@ -84,6 +89,7 @@ class SyncHttp:
             raise
         if connection.can_be_used_again():
             self._give_back(request.endpoint, connection)
+        log.debug("%s%s: %d", request.endpoint, request.path, status)
         return Reply(status, body)
 
     def open_stream(self, request: OpenStream) -> SyncStream:
@@ -101,6 +107,7 @@ class SyncHttp:
         except BaseException:
             connection.close()
             raise
+        log.debug("%s%s: %d, a stream", request.endpoint, request.path, status)
         return SyncStream(connection, request)
 
     def _take(self, endpoint: str) -> _Connection | None:
@@ -132,18 +139,40 @@ class SyncHttp:
         assert parts.hostname is not None
         address = (parts.hostname, parts.port)
         try:
-            sock = socket.create_connection(address, min(timeout, self._dial_timeout))
+            sock = _connected(address, min(timeout, self._dial_timeout))
             try:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                probe_when_idle(sock)
+                probe_when_idle(sock, self._keepalive)
                 if parts.scheme == "https":
-                    sock = self._context.wrap_socket(sock, server_hostname=parts.hostname)
+                    sock = self._context.wrap_socket(
+                        sock, server_hostname=self._tls.server_name or parts.hostname
+                    )
             except BaseException:
                 sock.close()
                 raise
         except (OSError, UnicodeError) as error:  # UnicodeError: of a name that can be none
             raise unreachable(endpoint, error) from error
         return _Connection(sock, parts.netloc)
+
+
+def _connected(address: tuple[str, int | None], timeout: float) -> socket.socket:
+    """To the first of the name's addresses that accepts it. Each has its share of the time, so that a machine
+    that is gone leaves some for the others; what is left at last is the socket's for what comes next."""
+    found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
+    deadline = time.monotonic() + timeout
+    for untried, (family, kind, protocol, _, where) in zip(range(len(found), 0, -1), found, strict=True):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(max(deadline - time.monotonic(), SHORTEST_WAIT_SECONDS) / untried)
+            sock.connect(where)
+            sock.settimeout(max(deadline - time.monotonic(), SHORTEST_WAIT_SECONDS))
+        except BaseException as error:
+            sock.close()
+            if untried == 1 or not isinstance(error, OSError):
+                raise
+        else:
+            return sock
+    raise OSError("the name has no address")
 
 
 class SyncStream:

@@ -13,17 +13,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tls:
-    """Files in PEM. Empty strings are defaults: the system's CAs, and no certificate of our own."""
+    """Files in PEM. Empty strings are defaults: the system's CAs, and no certificate of our own. The server's
+    must be for the endpoint's name, or for ``server_name``."""
 
     cacert: str = ""
     cert: str = ""
     key: str = ""
     skip_verify: bool = False
+    server_name: str = ""
 
     def context(self) -> ssl.SSLContext:
         """Raises KvorumError: a file that is not there, or is not what it should be."""
         import ssl  # not for every command
 
+        if self.key and not self.cert:
+            raise KvorumError(
+                f"the key {self.key} is of no use alone: expected its certificate with it, as cert"
+            )
         try:
             context = ssl.create_default_context(cafile=self.cacert or None)
             if self.skip_verify:

@@ -7,15 +7,16 @@ from contextlib import contextmanager
 from typing import Any
 
 from kvorum.cli import output
-from kvorum.cli.kv import Arguments, to_bytes
+from kvorum.cli.absent import named_where_absent
+from kvorum.cli.kv import Arguments
 from kvorum.cli.settings import (
     EXIT_BAD_ARGUMENTS,
     EXIT_BAD_FEATURE,
     Failure,
     Settings,
     current,
+    is_text,
 )
-from kvorum.errors import ServerError, is_unknown_path
 from kvorum.gateway import Gateway
 
 Answer = dict[str, Any]
@@ -23,14 +24,9 @@ Answer = dict[str, Any]
 
 @contextmanager
 def asking(settings: Settings) -> Iterator[Gateway]:
-    """A gateway whose server is expected to have users and roles."""
-    try:
-        with settings.gateway() as gateway:
-            yield gateway
-    except ServerError as error:
-        if is_unknown_path(error):
-            raise Failure("this server has no users and roles") from None
-        raise
+    """A gateway whose server is expected to have users and roles. Raises Absent where it has none."""
+    with named_where_absent("users and roles"), settings.gateway() as gateway:
+        yield gateway
 
 
 def ask(operation: str, **message: object) -> Answer:
@@ -42,7 +38,7 @@ def ask(operation: str, **message: object) -> Answer:
 def call(gateway: Gateway, operation: str, **message: object) -> Answer:
     """Raises Failure for what JSON cannot say, without saying it; the server's refusals go through."""
     for field, value in message.items():
-        if isinstance(value, str) and not _is_text(value):
+        if isinstance(value, str) and not is_text(value):
             raise Failure(f"the {field} is not UTF-8: expected text", EXIT_BAD_ARGUMENTS)
     return gateway.call(f"/v3/auth/{operation}", message)
 
@@ -71,11 +67,3 @@ def refuse_fields(settings: Settings) -> None:
 def exactly(count: int, arguments: Arguments, problem: str) -> None:
     if len(arguments) != count:
         raise Failure(problem, EXIT_BAD_ARGUMENTS)
-
-
-def _is_text(argument: str) -> bool:
-    try:
-        to_bytes(argument).decode()
-    except UnicodeDecodeError:
-        return False
-    return True

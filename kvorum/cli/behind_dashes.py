@@ -21,5 +21,10 @@ class CommandWithCommand(GoCommand):
 
 def command_behind() -> list[str]:
     """Of the command being run; empty without one."""
-    command: list[str] = click.get_current_context().meta.get(_BEHIND, [])
+    return behind_dashes(click.get_current_context()) or []
+
+
+def behind_dashes(ctx: click.Context) -> list[str] | None:
+    """None where there is no ``--``."""
+    command: list[str] | None = ctx.meta.get(_BEHIND)
     return command

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from kvorum.cli import loading, output
+from kvorum.cli import loading, output, signals
 from kvorum.cli.examples import examples
 from kvorum.cli.kv import to_bytes
 from kvorum.cli.progress import bar
@@ -64,7 +64,11 @@ def bench(
         serializable=shape["serializable"],
     )
     settings = current()
-    with settings.client() as client, loading.own_prefix(client, prefix, is_kept=keep):
+    with (
+        signals.as_exceptions(),
+        settings.client() as client,
+        loading.own_prefix(client, prefix, is_kept=keep),
+    ):
         targets = loading.targets(settings, client)
         if kind in ("get", "range"):
             _fill(client, wanted)

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 import click
 
-from kvorum.cli import loading, output
+from kvorum.cli import loading, output, signals
+from kvorum.cli.datascale import datascale
 from kvorum.cli.examples import examples
+from kvorum.cli.go_switches import GoGroup
 from kvorum.cli.kv import to_bytes
 from kvorum.cli.progress import bar
-from kvorum.cli.settings import EXIT_BAD_FEATURE, EXIT_ERROR, Failure, Settings, current
+from kvorum.cli.settings import EXIT_ERROR, Settings, current
 from kvorum.client import Client
-from kvorum.errors import KvorumError
 from kvorum.load.measuring import Figures, Measured, figures
 from kvorum.load.requests import Request, put
 from kvorum.load.running import Extent, Load
@@ -33,12 +34,14 @@ class Model:
 
 
 MODELS = {"s": Model(150, 50), "m": Model(1000, 200), "l": Model(8000, 500), "xl": Model(15_000, 1000)}
-_NAMES = {"small": "s", "medium": "m", "large": "l", "xLarge": "xl"}
 
 
-@click.group(epilog=examples("kvorum check perf", "kvorum check perf --load=m"))
+@click.group(cls=GoGroup, epilog=examples("kvorum check perf --load=m", "kvorum check datascale"))
 def check() -> None:
     """Check that a cluster bears what it has to."""
+
+
+check.add_command(datascale)
 
 
 @check.command(
@@ -69,20 +72,18 @@ def perf(load: str, prefix: str, auto_compact: bool, auto_defrag: bool, duration
     PASS is printed, and the exit code is 0, if nine tenths of the writes were answered in time, none took
     longer than half a second, and they took about equally long (a standard deviation of 100 ms at most).
     """
-    model = MODELS.get(_NAMES.get(load, load))
-    if model is None:
-        raise Failure(f"unknown load option {load}", EXIT_BAD_FEATURE)
+    model = MODELS[loading.size_named(load)]
     settings = current()
-    with settings.client() as client:
+    with signals.as_exceptions(), settings.client() as client:
         loading.refuse_used(client, to_bytes(prefix))
         try:
             measured = _write(settings, client, model, to_bytes(prefix), duration)
         finally:
             revision = loading.clean_up(client, to_bytes(prefix))
         if auto_compact and revision:
-            _compact(client, revision)
+            loading.compact(client, revision)
         if auto_defrag:
-            _defragment(client, settings)
+            loading.defragment(client, settings)
     if not judge(measured, model):
         click.get_current_context().exit(EXIT_ERROR)
 
@@ -126,19 +127,3 @@ def _verdict(measured: Measured, found: Figures, model: Model) -> tuple[list[str
     stddev = "PASS: Stddev is" if is_even else "Stddev too high:"
     lines.append(f"{stddev} {found.stddev:f}s")
     return lines, not measured.errors and is_fast and is_prompt and is_even
-
-
-def _compact(client: Client, revision: int) -> None:
-    output.write(f"Compacting with revision {revision}\n")
-    client.compact(revision)
-    output.write(f"Compacted with revision {revision}\n")
-
-
-def _defragment(client: Client, settings: Settings) -> None:
-    for endpoint in settings.endpoints:
-        output.write(f'Defragmenting "{endpoint}"\n')
-        try:
-            client.run(client.core.call_at(endpoint, "/v3/maintenance/defragment", {}))
-        except KvorumError as error:
-            raise Failure(f"Failed to defragment etcd member[{endpoint}] ({error})") from None
-        output.write(f'Defragmented "{endpoint}"\n')

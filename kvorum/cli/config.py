@@ -66,12 +66,16 @@ def set_context(name: str) -> None:
 def _given_flags() -> dict[str, Any]:
     """The global flags of this command line that a context may say."""
     root = click.get_current_context().find_root()
+
+    def is_given(flag: str) -> bool:
+        return root.get_parameter_source(flag.replace("-", "_")) is ParameterSource.COMMANDLINE
+
+    for flag in filter(is_given, contexts.NOT_KEPT):
+        raise Failure(f"a context does not keep --{flag}", EXIT_BAD_ARGUMENTS)
     given = {}
-    for flag in contexts.FIELDS:
-        parameter = flag.replace("-", "_")
-        if root.get_parameter_source(parameter) is ParameterSource.COMMANDLINE:
-            value = root.params[parameter]
-            given[flag] = str(Path(value).absolute()) if flag in contexts.PATHS and value else value
+    for flag in filter(is_given, contexts.FIELDS):
+        value = root.params[flag.replace("-", "_")]
+        given[flag] = str(Path(value).absolute()) if flag in contexts.PATHS and value else value
     return given
 
 
@@ -155,6 +159,6 @@ def _without_passwords(context: contexts.Context) -> contexts.Context:
     if "password" in shown:
         shown["password"] = _REDACTED
     name, colon, _ = shown.get("user", "").partition(":")
-    if colon and "password" not in shown:
+    if colon:  # also beside a password: it may be one that was given before
         shown["user"] = f"{name}:{_REDACTED}"
     return shown

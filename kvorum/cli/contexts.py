@@ -36,6 +36,11 @@ FIELDS = {
     "command-timeout": str,
 }
 """What a context may say: the global flags that tell how to reach a server, and their types."""
+NOT_KEPT = (
+    *("discovery-srv", "discovery-srv-name", "insecure-discovery", "insecure-transport"),
+    *("keepalive-time", "keepalive-timeout"),
+)
+"""The others that tell how to reach one: what a context can say of these, its endpoints say."""
 PATHS = ("cacert", "cert", "key")
 _GOES_WITH = {"password": "user", "key": "cert"}
 """A secret is only of use to the one it belongs to: who names another user gives another password."""

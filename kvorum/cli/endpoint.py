@@ -24,12 +24,15 @@ from kvorum.messages import b64
 @click.option("--cluster", is_flag=True, help="Ask every member of the cluster.")
 def endpoint(cluster: bool) -> None:
     """Ask endpoints how they are."""
-    settings = current()
     if cluster:
-        with settings.gateway() as gateway:
-            members = gateway.call("/v3/cluster/member/list", {})["members"]
-        urls = tuple(url for member in members for url in member.get("clientURLs", []))
-        click.get_current_context().obj = settings.with_endpoints(urls)
+        click.get_current_context().obj = of_whole_cluster(current())
+
+
+def of_whole_cluster(settings: Settings) -> Settings:
+    """With the client URLs of all members for endpoints."""
+    with settings.gateway() as gateway:
+        members = gateway.call("/v3/cluster/member/list", {})["members"]
+    return settings.with_endpoints(tuple(url for member in members for url in member.get("clientURLs", [])))
 
 
 def _cluster_flag(ctx: click.Context, param: click.Parameter, value: bool) -> None:

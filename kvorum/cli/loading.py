@@ -1,4 +1,4 @@
-"""What ``bench`` and ``check perf`` have in common: members as targets, and a prefix of their own."""
+"""What ``bench`` and the checks have in common: members as targets, and a prefix of their own."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from kvorum.cli import output
-from kvorum.cli.settings import EXIT_INVALID_INPUT, Failure, Settings
+from kvorum.cli.absent import named_where_absent
+from kvorum.cli.settings import EXIT_BAD_FEATURE, EXIT_INVALID_INPUT, Failure, Settings
 from kvorum.client import Client
 from kvorum.errors import KvorumError
 from kvorum.load.connection import Target
 from kvorum.messages import key_range, revision_of
 
 CLEANUP_SECONDS = 30.0
+SIZES = {"s": "s", "m": "m", "l": "l", "xl": "xl", "small": "s", "medium": "m", "large": "l", "xLarge": "xl"}
+"""How etcdctl calls the loads of its checks."""
 
 
 def targets(settings: Settings, client: Client) -> list[Target]:
     """One for each endpoint, with a token where there are users. Raises KvorumError."""
     token = client.run(client.core.token(client.core.clock() + settings.command_timeout))
-    return [Target(endpoint, settings.tls, token) for endpoint in settings.endpoints]
+    return [Target(endpoint, settings.tls, token) for endpoint in client.core.endpoints]
 
 
 def refuse_used(client: Client, prefix: bytes) -> None:
@@ -29,6 +32,13 @@ def refuse_used(client: Client, prefix: bytes) -> None:
             f"prefix {output.go_quoted(prefix)} has keys. Delete with 'etcdctl del --prefix {shown}' first",
             EXIT_INVALID_INPUT,
         )
+
+
+def size_named(load: str) -> str:
+    """Raises Failure for what is none, in etcdctl's words."""
+    if load not in SIZES:
+        raise Failure(f"unknown load option {load}", EXIT_BAD_FEATURE)
+    return SIZES[load]
 
 
 @contextmanager
@@ -46,8 +56,31 @@ def clean_up(client: Client, prefix: bytes) -> int:
     """Returns the revision as of which nothing is left, 0 where that could not be done."""
     try:
         selected = key_range(prefix, prefix=True)
-        answer = client.call("/v3/kv/deleterange", selected, safe=True, timeout=CLEANUP_SECONDS)
-        return revision_of(answer)
+        while True:
+            # What was under way when the load was interrupted may be carried out behind a deletion.
+            answer = client.call("/v3/kv/deleterange", selected, safe=True, timeout=CLEANUP_SECONDS)
+            if not int(answer.get("deleted", 0)):
+                return revision_of(answer)
     except KvorumError as error:
         output.write(f"FAIL: Cleanup failed during key deletion: ERROR({error})\n")
         return 0
+
+
+def compact(client: Client, revision: int) -> None:
+    """In etcdctl's words. Returns when the space is free."""
+    output.write(f"Compacting with revision {revision}\n")
+    request = {"revision": str(revision), "physical": True}
+    client.call("/v3/kv/compaction", request, timeout=CLEANUP_SECONDS)
+    output.write(f"Compacted with revision {revision}\n")
+
+
+def defragment(client: Client, settings: Settings) -> None:
+    """All endpoints, in etcdctl's words. Raises Failure at the first that cannot."""
+    for endpoint in settings.endpoints:
+        output.write(f'Defragmenting "{endpoint}"\n')
+        try:
+            with named_where_absent("defragmentation"):
+                client.run(client.core.call_at(endpoint, "/v3/maintenance/defragment", {}))
+        except KvorumError as error:
+            raise Failure(f"Failed to defragment etcd member[{endpoint}] ({error})") from None
+        output.write(f'Defragmented "{endpoint}"\n')

@@ -20,10 +20,12 @@ from kvorum.cli.settings import (
     EXIT_BAD_CONNECTION,
     EXIT_ERROR,
     FORMATS,
+    Failure,
     Settings,
     seconds,
 )
 from kvorum.errors import AuthenticationFailed, ConnectionFailed, KvorumError
+from kvorum.keepalive import Keepalive
 from kvorum.tls import Tls
 
 API_VERSION = "3.5"
@@ -61,6 +63,10 @@ _COMMANDS = {
     "endpoint": ("kvorum.cli.endpoint:endpoint", "Ask endpoints how they are."),
     "member": ("kvorum.cli.member:member", "See and change who belongs to the cluster."),
     "move-leader": ("kvorum.cli.member:move_leader", "Make another member the leader."),
+    "alarm": ("kvorum.cli.alarm:alarm", "See and end alarms."),
+    "defrag": ("kvorum.cli.defrag:defrag", "Give unused space of databases back."),
+    "snapshot": ("kvorum.cli.snapshot:snapshot", "Save the whole database of an etcd member."),
+    "make-mirror": ("kvorum.cli.make_mirror:make_mirror", "Copy keys to another cluster, and follow."),
     "top": ("kvorum.cli.top:top", "Show how all members are, and how fast they go."),
     "bench": ("kvorum.cli.bench:bench", "Put load on a store, and measure it."),
     "check": ("kvorum.cli.check:check", "Check that a cluster bears what it has to."),
@@ -70,6 +76,7 @@ _COMMANDS = {
     "serve": ("kvorum.cli.server:serve", "Run a server."),
     "completion": ("kvorum.cli.completion:completion", "Have the shell complete commands and keys."),
     "version": ("kvorum.cli.main:version", "Print the version."),
+    "help": ("kvorum.cli.help:help_", "Show how a command is used."),
 }
 
 
@@ -78,23 +85,35 @@ _TOPICS = {
         *("put", "get", "del", "ls", "tree", "edit", "diff", "history", "cp", "mv", "rm"),
         *("txn", "watch", "compaction"),
     ),
-    "Files and programs": ("import", "export", "env", "render"),
+    "Files and programs": ("import", "export", "env", "render", "make-mirror"),
     "Leases and coordination": ("lease", "lock", "elect"),
     "Services": ("service", "dns"),
     "Users": ("auth", "user", "role"),
-    "The cluster": ("endpoint", "member", "move-leader", "top", "bench", "check"),
+    "The cluster": (
+        *("endpoint", "member", "move-leader", "alarm", "defrag", "snapshot"),
+        *("top", "bench", "check"),
+    ),
     "Servers": ("serve", "cluster"),
-    "This program": ("config", "completion", "version"),
+    "This program": ("config", "completion", "version", "help"),
 }
 """Under which headings commands stand in the help. One that stands nowhere is found under "Other"."""
-_NO_CONTEXT = frozenset({"serve", "cluster", "config", "completion", "version"})
+_NO_CONTEXT = frozenset({"serve", "cluster", "config", "completion", "version", "help"})
 """Commands that ask no server, and work where the file with the contexts is broken."""
+
+
+_OWN = {"render": ("-d",)}
+"""What behind these commands is a flag of their own, though it is a global one elsewhere."""
 
 
 def _global(flags: tuple[str, ...], env: str, **kwargs: Any) -> Callable[[F], F]:
     return click.option(
         *flags, envvar=[f"KVORUM_{env}", f"ETCDCTL_{env}"], show_default=bool(kwargs.get("default")), **kwargs
     )
+
+
+def _switch(flag: str, help: str, *, default: bool = False) -> Callable[[F], F]:  # noqa: A002
+    name = flag.removeprefix("--").replace("-", "_").upper()
+    return _global((flag,), name, is_flag=True, flag_value=True, default=default, help=help)
 
 
 @click.group(
@@ -113,9 +132,12 @@ def _global(flags: tuple[str, ...], env: str, **kwargs: Any) -> Callable[[F], F]
     type=click.Choice(FORMATS),
     help="Output format.",
 )
-@_global(("--hex",), "HEX", is_flag=True, help="Print bytes in hexadecimal.")
+@_switch("--hex", "Print bytes in hexadecimal.")
 @_global(("--dial-timeout",), "DIAL_TIMEOUT", default="2s", help="Time to connect.")
 @_global(("--command-timeout",), "COMMAND_TIMEOUT", default="5s", help="Time for an answer.")
+@_global(("--keepalive-time",), "KEEPALIVE_TIME", default="2s", help="When a silent connection is probed.")
+@_global(("--keepalive-timeout",), "KEEPALIVE_TIMEOUT", default="6s", help="When it is given up after that.")
+@_switch("--insecure-transport", "With =false: https where an endpoint does not say.", default=True)
 @_global(
     ("--cacert",),
     "CACERT",
@@ -125,7 +147,17 @@ def _global(flags: tuple[str, ...], env: str, **kwargs: Any) -> Callable[[F], F]
 )
 @_global(("--cert",), "CERT", default="", shell_complete=files, help="Client certificate.")
 @_global(("--key",), "KEY", default="", shell_complete=files, help="Key of the client certificate.")
-@_global(("--insecure-skip-tls-verify",), "INSECURE_SKIP_TLS_VERIFY", is_flag=True, help="Trust any server.")
+@_switch("--insecure-skip-tls-verify", "Trust any server.")
+@_global(
+    ("-d", "--discovery-srv"),
+    "DISCOVERY_SRV",
+    default="",
+    help="Domain whose SRV records name the endpoints.",
+)
+@_global(
+    ("--discovery-srv-name",), "DISCOVERY_SRV_NAME", default="", help="The cluster's name in that domain."
+)
+@_switch("--insecure-discovery", "With =false: only members with TLS, of that domain.", default=True)
 @_global(("--user",), "USER", default="", help="NAME[:PASSWORD]. A password that is missing is asked for.")
 @_global(("--password",), "PASSWORD", default="", help="Password; --user is then the name alone.")
 @_global(
@@ -135,9 +167,14 @@ def _global(flags: tuple[str, ...], env: str, **kwargs: Any) -> Callable[[F], F]
     shell_complete=context_names,
     help="Context to use (see kvorum config).",
 )
+@_switch("--debug", "Show these flags, and each request, on standard error.")
 @click.pass_context
 def cli(ctx: click.Context, /, **flags: Any) -> None:
     """A client for Kvorum and etcd, and Kvorum's server."""
+    if flags["debug"]:
+        from kvorum.cli import debugging
+
+        ctx.call_on_close(debugging.begin(flags))
     ctx.obj = settings_of(ctx, asks_a_server=ctx.invoked_subcommand not in _NO_CONTEXT)
 
 
@@ -150,18 +187,46 @@ def settings_of(ctx: click.Context, *, asks_a_server: bool) -> Settings:
         defaults = (ParameterSource.DEFAULT, None)
         is_given = {name: ctx.get_parameter_source(name) not in defaults for name in flags}
         flags = contexts.supplement(flags, flags["context"], is_given)
+    domain = flags["discovery_srv"] if asks_a_server else ""
     return Settings(
-        endpoints=tuple(part.strip() for part in flags["endpoints"].split(",") if part.strip()),
+        endpoints=_discovered(flags) if domain else _listed(flags["endpoints"]),
         # To commands, YAML is JSON: only what writes it knows of another notation (output.write_json).
         write_out="json" if flags["write_out"] == "yaml" else flags["write_out"],
         yaml=flags["write_out"] == "yaml",
         hex=flags["hex"],
         dial_timeout=seconds("--dial-timeout", flags["dial_timeout"]),
         command_timeout=seconds("--command-timeout", flags["command_timeout"]),
-        tls=Tls(flags["cacert"], flags["cert"], flags["key"], flags["insecure_skip_tls_verify"]),
+        keepalive=Keepalive(
+            seconds("--keepalive-time", flags["keepalive_time"]),
+            seconds("--keepalive-timeout", flags["keepalive_timeout"]),
+        ),
+        tls=Tls(
+            flags["cacert"],
+            flags["cert"],
+            flags["key"],
+            flags["insecure_skip_tls_verify"],
+            # Whoever forges DNS has certificates too, but not one of this domain.
+            "" if flags["insecure_discovery"] else domain,
+        ),
+        insecure_transport=flags["insecure_transport"],
         user=flags["user"],
         password=flags["password"],
     )
+
+
+def _listed(endpoints: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in endpoints.split(",") if part.strip())
+
+
+def _discovered(flags: dict[str, Any]) -> tuple[str, ...]:
+    """As in etcdctl, those that are given where DNS names none; but not where it names only insecure ones."""
+    from kvorum.cli import discovery
+
+    domain, insecure = flags["discovery_srv"], flags["insecure_discovery"]
+    found = discovery.endpoints(domain, flags["discovery_srv_name"], insecure=insecure)
+    if not found and not insecure:
+        raise Failure(f"DNS names no endpoint of {domain} with TLS, and --insecure-discovery is false")
+    return found or _listed(flags["endpoints"])
 
 
 @click.command(epilog=examples("kvorum version"))
@@ -185,7 +250,9 @@ def hoisted(arguments: list[str]) -> list[str]:
         name, equals, _ = word.partition("=")
         if word == "--" or (word == "serve" and not rest):
             rest += [word, *words]  # what follows is somebody else's
-        elif word[:2] in ("-w", "-o") and len(word) > 2:
+        elif rest and word[:2] in _OWN.get(rest[0], ()):
+            rest.append(word)
+        elif word[:2] in ("-w", "-o", "-d") and len(word) > 2:
             front += [word[:2], word[2:].removeprefix("=")]  # as Go's flags are: -wjson, -w=json
         elif name in takes_value:
             front.append(word)
@@ -229,7 +296,10 @@ def run(arguments: list[str]) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    click.echo(f"Error: {message}", err=True)
+    # What others have written, in keys or in files, may stand in it.
+    from kvorum.cli.output import harmless
+
+    click.echo(f"Error: {harmless(message)}", err=True)
     return code
 
 

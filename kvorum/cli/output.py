@@ -26,8 +26,9 @@ _RESPONSES = ("response_range", "response_put", "response_delete_range", "respon
 
 
 def write(data: bytes | str) -> None:
+    """What was no text in an argument goes out as the bytes it was."""
     sys.stdout.flush()
-    sys.stdout.buffer.write(data.encode() if isinstance(data, str) else data)
+    sys.stdout.buffer.write(data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data)
     sys.stdout.buffer.flush()
 
 
@@ -99,6 +100,16 @@ def go_quoted(data: bytes) -> str:
         else:
             pieces.append(f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
     return '"' + "".join(pieces) + '"'
+
+
+def harmless(text: str) -> str:
+    """The same without what a terminal could take for commands. Lines stay lines."""
+
+    def shown(character: str) -> str:
+        data = character.encode("utf-8", "surrogateescape")
+        return character if character.isprintable() else go_quoted(data)[1:-1]
+
+    return "\n".join("".join(map(shown, line)) for line in text.split("\n"))
 
 
 def simple_kvs(kvs: Sequence[dict[str, Any]], settings: Settings, *, value_only: bool = False) -> bytes:

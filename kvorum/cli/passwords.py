@@ -6,26 +6,38 @@ import sys
 
 import click
 
-from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure
+from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure, is_text
 
 
 def ask(prompt: str) -> str:
     """The line that is typed, without the blanks around it, as etcdctl reads it; "" at the end of input.
     What is typed on a terminal is not seen. The prompt goes to standard error."""
     try:
-        if sys.stdin.isatty():
+        if sys.stdin and sys.stdin.isatty():
             import getpass
 
             typed = getpass.getpass(prompt, sys.stderr)
         else:
             click.echo(prompt, err=True)
-            typed = sys.stdin.buffer.readline().decode()
+            typed = _line()
     except EOFError:
         click.echo(err=True)
         return ""
     except UnicodeDecodeError:
-        raise _not_utf8() from None
+        click.echo(err=True)
+        raise _no_text() from None
     return typed.strip()
+
+
+def of_user(user: str, password: str, prompt: str = "Password: ") -> tuple[str, str]:
+    """Name and password, of NAME:PASSWORD or of both. As in etcdctl one that is nowhere is asked for."""
+    name = user
+    if not password:
+        name, colon, password = user.partition(":")
+        password = password if colon else ask(prompt)
+    if not is_text(name + password):
+        raise Failure("the user or the password is not UTF-8: expected text", EXIT_BAD_ARGUMENTS)
+    return name, password
 
 
 def new(user: str) -> str:
@@ -40,12 +52,17 @@ def new(user: str) -> str:
 
 def from_stdin() -> str:
     """The first word of the first line of standard input: more is not read by etcdctl either."""
-    try:
-        words = sys.stdin.buffer.readline().decode().split()
-    except UnicodeDecodeError:
-        raise _not_utf8() from None
+    words = _line().split()
     return words[0] if words else ""
 
 
-def _not_utf8() -> Failure:
+def _line() -> str:
+    """The next one of standard input; "" at its end, or where it is closed."""
+    try:
+        return sys.stdin.buffer.readline().decode() if sys.stdin else ""
+    except UnicodeDecodeError:
+        raise _no_text() from None
+
+
+def _no_text() -> Failure:
     return Failure("the password is not UTF-8: expected text", EXIT_BAD_ARGUMENTS)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 from contextlib import closing
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 import click
 
-from kvorum.cli import output
+from kvorum.cli import output, signals
 from kvorum.cli.completing import files
 from kvorum.cli.examples import examples
 from kvorum.cli.settings import (
@@ -135,10 +132,8 @@ def _run(targets: list[Target], waits: tuple[float, float] | None) -> None:
         if outcome is Outcome.CHANGED or waits is None:
             output.write(f"{target.plan.destination}: {outcome.value}, revision {target.revision}\n")
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end)
-    with closing(current().client()) as client:
-        renderer = Renderer(client, targets, report, lambda text: click.echo(f"Error: {text}", err=True))
+    with signals.as_exceptions(), closing(current().client()) as client:
+        renderer = Renderer(client, targets, report, _complain)
         if waits is not None:
             renderer.forever(*waits)
         done = renderer.once()
@@ -146,6 +141,5 @@ def _run(targets: list[Target], waits: tuple[float, float] | None) -> None:
         click.get_current_context().exit(EXIT_BAD_CONNECTION if done.is_unconnected else EXIT_ERROR)
 
 
-def _end(number: int, frame: FrameType | None) -> NoReturn:
-    """By an exception, so that no half-made file is left."""
-    raise SystemExit(128 + number)
+def _complain(text: str) -> None:
+    click.echo(f"Error: {output.harmless(text)}", err=True)

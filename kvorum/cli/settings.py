@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kvorum.keepalive import USUAL, Keepalive
 from kvorum.tls import Tls
 
 if TYPE_CHECKING:  # they are slow to import, and ``--help`` needs none of them
@@ -19,8 +20,10 @@ if TYPE_CHECKING:  # they are slow to import, and ``--help`` needs none of them
 EXIT_ERROR, EXIT_BAD_CONNECTION, EXIT_INVALID_INPUT = 1, 2, 3
 EXIT_BAD_FEATURE, EXIT_INTERRUPTED, EXIT_BAD_ARGUMENTS = 4, 5, 128
 FORMATS = ("simple", "json", "yaml", "fields", "table")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
+_PART = r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)"
+_DURATION = re.compile(rf"(?:{_PART})+")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class Failure(click.ClickException):
@@ -44,6 +47,8 @@ class Settings:
     user: str = ""
     password: str = ""
     yaml: bool = False
+    keepalive: Keepalive = USUAL
+    insecure_transport: bool = True
 
     def gateway(self, endpoint: str | None = None) -> Gateway:
         from kvorum.gateway import Gateway
@@ -54,19 +59,17 @@ class Settings:
             command_timeout=self.command_timeout,
             tls=self._asked_tls,
             credentials=self.credentials,
+            keepalive=self.keepalive,
         )
 
     @cached_property
     def credentials(self) -> tuple[str, str] | None:
-        """User and password; None without a user. As in etcdctl a password that is nowhere is asked for."""
-        if not self.user or self.password:
-            return (self.user, self.password) if self.user else None
-        name, colon, password = self.user.partition(":")
-        if not colon:
-            from kvorum.cli import passwords
+        """User and password; None without a user."""
+        if not self.user:
+            return None
+        from kvorum.cli import passwords
 
-            password = passwords.ask("Password: ")
-        return name, password
+        return passwords.of_user(self.user, self.password)
 
     def client(self) -> Client:
         """Of all endpoints, with what the flags say."""
@@ -83,7 +86,7 @@ class Settings:
     @property
     def _asked_tls(self) -> Tls | None:
         """None where no flag asks for it: then an endpoint without a scheme is http."""
-        return None if self.tls == Tls() else self.tls
+        return None if self.tls == Tls() and self.insecure_transport else self.tls
 
     def _of_a_client(self) -> dict[str, Any]:
         name, password = self.credentials or ("", "")
@@ -93,6 +96,7 @@ class Settings:
             "tls": self._asked_tls,
             "user": name,
             "password": password,
+            "keepalive": self.keepalive,
         }
 
     def with_endpoints(self, endpoints: tuple[str, ...]) -> Settings:
@@ -106,16 +110,34 @@ def current() -> Settings:
     return settings
 
 
+def is_text(argument: str) -> bool:
+    """Whether its bytes are UTF-8."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:  # other bytes are surrogates
+        return False
+    return True
+
+
 def duration(ctx: click.Context, param: click.Parameter, value: str) -> float:
     """The seconds of an option that is a duration: its callback."""
     return seconds(param.opts[0], value)
 
 
+def positive_duration(ctx: click.Context, param: click.Parameter, value: str) -> float:
+    """As ``duration``, where none at all makes no sense."""
+    found = duration(ctx, param, value)
+    if not found:
+        raise click.BadParameter(f"{value!r} is wrong: expected more than 0", param_hint=repr(param.opts[0]))
+    return found
+
+
 def seconds(flag: str, value: str) -> float:
-    """A duration as Go writes it: 5s, 500ms."""
-    match = _DURATION.fullmatch(value)
-    if match is None:
-        raise click.BadParameter(
-            f"{value!r} is no duration: expected one such as 5s or 500ms", param_hint=repr(flag)
-        )
-    return float(match[1]) * _UNITS[match[2]]
+    """A duration as Go writes it: 5s, 500ms, 1m30s; or a number of seconds."""
+    if _NUMBER.fullmatch(value):
+        return float(value)
+    if _DURATION.fullmatch(value):
+        return sum(float(number) * _UNITS[unit] for number, unit in re.findall(_PART, value))
+    raise click.BadParameter(
+        f"{value!r} is no duration: expected one such as 5s or 500ms", param_hint=repr(flag)
+    )

@@ -3,28 +3,15 @@ operations for failure, an empty line; operations are command lines of get, put 
 
 from __future__ import annotations
 
-import re
-import shlex
 import sys
 from typing import Any
 
 import click
 
-from kvorum.cli import kv, output
+from kvorum.cli import comparison, kv, output, words
 from kvorum.cli.examples import examples
 from kvorum.cli.go_switches import GoCommand
 from kvorum.cli.settings import EXIT_INVALID_INPUT, Failure, Settings, current
-from kvorum.messages import b64
-
-_COMPARE = re.compile(r'\s*([a-z]+)\((".*?(?<!\\)"|[^"]*)\)\s*([<=>]|!=)\s*(.*)', re.DOTALL)
-_RESULTS = {"=": "EQUAL", ">": "GREATER", "<": "LESS", "!=": "NOT_EQUAL"}
-_TARGETS = {
-    **dict.fromkeys(("ver", "version"), ("VERSION", "version")),
-    **dict.fromkeys(("c", "create"), ("CREATE", "create_revision")),
-    **dict.fromkeys(("m", "mod"), ("MOD", "mod_revision")),
-    **dict.fromkeys(("val", "value"), ("VALUE", "value")),
-    "lease": ("LEASE", "lease"),
-}
 
 
 @click.command(cls=GoCommand, epilog=examples("kvorum txn -i", "kvorum txn < transfer.txt"))
@@ -56,7 +43,8 @@ def txn(interactive: bool) -> None:
 def _lines() -> list[str]:
     """The lines up to the next empty one."""
     lines: list[str] = []
-    while line := sys.stdin.readline():
+    while data := sys.stdin.buffer.readline():
+        line = data.decode("utf-8", "surrogateescape")
         if not (stripped := line.rstrip("\n")).strip():
             return lines
         lines.append(stripped)
@@ -64,47 +52,19 @@ def _lines() -> list[str]:
 
 
 def _compare(line: str) -> dict[str, Any]:
-    match = _COMPARE.fullmatch(line)
-    if match is None:
-        raise Failure(f"malformed comparison: {line}", EXIT_INVALID_INPUT)
-    target, key, result, operand = match.groups()
-    if target not in _TARGETS:
-        raise Failure(f"malformed comparison: {line} (unknown target {target})", EXIT_INVALID_INPUT)
-    kind, member = _TARGETS[target]
-    text = _unquoted(operand.strip())
-    value: object = b64(kv.to_bytes(text))
-    if kind != "VALUE":
-        try:
-            value = str(int(text, 16 if kind == "LEASE" else 10))
-        except ValueError:
-            raise Failure(f"invalid txn compare request: {line}", EXIT_INVALID_INPUT) from None
-    return {
-        "key": b64(kv.to_bytes(_unquoted(key))),
-        "target": kind,
-        "result": _RESULTS[result],
-        member: value,
-    }
-
-
-def _unquoted(text: str) -> str:
-    if len(text) < 2 or text[0] != '"' or text[-1] != '"':
-        return text
-    escapes = {"n": "\n", "t": "\t", "r": "\r", "0": "\0"}
-    return re.sub(r"\\(x[0-9a-fA-F]{2}|.)", lambda m: _escape(m[1], escapes), text[1:-1])
-
-
-def _escape(escaped: str, escapes: dict[str, str]) -> str:
-    if escaped[0] == "x" and len(escaped) == 3:
-        return bytes([int(escaped[1:], 16)]).decode("utf-8", "surrogateescape")
-    return escapes.get(escaped, escaped)
+    try:
+        return comparison.parsed(line.strip())
+    except ValueError as error:
+        raise Failure(str(error), EXIT_INVALID_INPUT) from None
 
 
 def _operation(line: str) -> dict[str, Any]:
     try:
-        words = shlex.split(line)
+        name, *arguments = words.split(line)
     except ValueError as error:
-        raise Failure(f"invalid txn request: {line} ({error})", EXIT_INVALID_INPUT) from None
-    name, arguments = words[0], words[1:]
+        raise Failure(str(error), EXIT_INVALID_INPUT) from None
+    if not arguments:
+        raise Failure(f"invalid txn compare request: {line.strip()}", EXIT_INVALID_INPUT)
     if name == "put":
         options = _parsed(kv.put, arguments)
         if len(options["arguments"]) == 1 and not options["ignore_value"]:

@@ -19,6 +19,7 @@ class Target:
         parts = urlsplit(endpoint if "://" in endpoint else f"http://{endpoint}")
         self.host, self.port = parts.hostname or "", parts.port or 2379
         self.context = tls.context() if parts.scheme == "https" else None
+        self.server_name = (tls.server_name or None) if self.context else None
         self._head = f"Host: {parts.netloc}\r\nContent-Type: application/json\r\n"
         if token:
             self._head += f"Authorization: {token}\r\n"
@@ -94,7 +95,11 @@ async def connect(
     try:
         async with asyncio.timeout(dial_timeout):
             _, connection = await loop.create_connection(
-                lambda: Connection(on_line), target.host, target.port, ssl=target.context
+                lambda: Connection(on_line),
+                target.host,
+                target.port,
+                ssl=target.context,
+                server_hostname=target.server_name,
             )
     except OSError as error:
         reason = str(error) or f"no connection within {dial_timeout:g} s"

@@ -30,11 +30,10 @@ Complain = Callable[[str], None]
 
 @dataclass
 class _State:
-    """``is_due``: to be rendered in the next pass. ``reload_due``: to be run, or to be run again."""
+    """``is_due``: to be rendered in the next pass."""
 
     target: Target
     is_due: bool = True
-    reload_due: bool = False
     complaint: str = ""
 
 
@@ -56,7 +55,19 @@ class Renderer:
         self._complain = complain
 
     def once(self) -> Pass:
-        """All targets that are due, and then the reloads of those that have changed."""
+        """All targets that are due, and then the reloads of those that have changed. A signal that comes
+        between, or in the midst of a reload, does not cost it: whoever is started later finds the files as
+        they should be, and would reload nothing."""
+        done = Pass()
+        try:
+            done = self._render_due()
+            self._reload(done)
+        except BaseException:
+            self._reload(done)
+            raise
+        return done
+
+    def _render_due(self) -> Pass:
         for tries_left in reversed(range(SNAPSHOTS_MAX)):
             done, snapshot = Pass(), Snapshot(self._client)
             try:
@@ -67,7 +78,6 @@ class Renderer:
             except Compacted as error:
                 if not tries_left:
                     self._failed(state, str(error), done)
-        self._reload(done)
         return done
 
     def forever(self, quiet: float, at_most: float) -> NoReturn:
@@ -96,7 +106,6 @@ class Renderer:
         else:
             state.is_due = False
             state.complaint = ""
-            state.reload_due |= outcome is Outcome.CHANGED and bool(target.plan.reload)
             self._report(target, outcome)
 
     def _reload(self, done: Pass) -> None:
@@ -104,7 +113,7 @@ class Renderer:
         ran: dict[str, str] = {}
         for state in self._states:
             command = state.target.plan.reload
-            if not state.reload_due:
+            if not state.target.reload_due:
                 continue
             if command not in ran:
                 try:
@@ -112,7 +121,7 @@ class Renderer:
                     ran[command] = ""
                 except CommandFailed as error:
                     ran[command] = str(error)
-            state.reload_due = bool(ran[command])
+            state.target.reload_due = bool(ran[command])
             if ran[command]:
                 state.complaint = ""
                 self._failed(state, ran[command], done)

@@ -39,7 +39,8 @@ class Plan:
 
 
 class Target:
-    """``reads`` and ``revision``: what the last rendering has read, also one that failed, and as of when."""
+    """``reads`` and ``revision``: what the last rendering has read, also one that failed, and as of when.
+    ``reload_due``: the file has changed since the last reload that went well."""
 
     def __init__(self, plan: Plan) -> None:
         """Raises TemplateFailed."""
@@ -47,6 +48,7 @@ class Target:
         self._template = Template(plan.template)
         self.reads: set[Range] = set()
         self.revision = 0
+        self.reload_due = False
 
     def render(self, snapshot: Snapshot) -> str:
         """Raises TemplateFailed, KvorumError."""
@@ -67,12 +69,19 @@ class Target:
         with atomic_file.prepared(plan.destination, data, mode=plan.mode) as new:
             if plan.check:
                 self._run(plan.check.replace("{}", shlex.quote(str(new.path))), "check", new.path)
-            new.commit()
+            was_due = self.reload_due
+            self.reload_due |= bool(plan.reload)  # beforehand: a signal may end us between the two
+            try:
+                new.commit()
+            except OSError:
+                self.reload_due = was_due
+                raise
         return Outcome.CHANGED
 
     def reload(self) -> None:
         """Raises CommandFailed."""
         self._run(self.plan.reload, "reload", self.plan.destination)
+        self.reload_due = False
 
     def reads_key(self, key: bytes) -> bool:
         return any(key in one for one in self.reads)

@@ -21,7 +21,7 @@ KVORUM = [sys.executable, "-m", "kvorum"]
 TOOL_SECONDS = 20.0
 PLAIN = frozenset({
     *("put", "get", "del", "txn", "compaction", "lease", "endpoint", "member", "version"),
-    *("auth", "user", "role"),
+    *("alarm", "defrag", "snapshot", "auth", "user", "role"),
 })  # fmt: skip
 """Commands that ask and print, and nothing else."""
 

@@ -261,6 +261,10 @@ def test_bytes_that_are_no_text(kvorum_server: Server) -> None:
     subprocess.run([*base, "put", key], input=value, check=True, capture_output=True, cwd=ROOT)
     got = subprocess.run([*base, "get", key], check=True, capture_output=True, cwd=ROOT).stdout
     assert got == key + b"\n" + value + b"\n"
+    strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}  # as most locales have it
+    script = b'value("' + key + b'") = "x"\n\nget k\n\nget ' + key + b"\n\n"
+    ran = subprocess.run([*base, "txn"], input=script, check=True, capture_output=True, cwd=ROOT, env=strict)
+    assert ran.stdout == b"FAILURE\n\n" + got
 
 
 def test_importing_kvorum_imports_nothing_of_the_server(tmp_path: Path) -> None:

@@ -206,6 +206,20 @@ def test_a_server_without_users_takes_none(kvorum_server: Server) -> None:
     assert run("kvorum", kvorum_server, ["member", "list", "--user=alice:x"]) == refused
 
 
+@pytest.mark.parametrize("words", [["--user=\udcff:x"], ["--user=alice", "--password=geheim\udcff"]])
+def test_a_user_that_is_no_text_is_refused(words: list[str], guarded: Server) -> None:
+    """JSON has no word for it. It is not shown: the password may be in it."""
+    refused = (128, "", "Error: the user or the password is not UTF-8: expected text")
+    assert run("kvorum", guarded, ["get", "a", *words]) == refused
+
+
+def test_an_empty_password_is_one_that_is_wrong(guarded: Server) -> None:
+    """Where etcdctl goes on as nobody."""
+    code, _, error = run("kvorum", guarded, ["get", "a/1", "--user=alice:"])
+    assert (code, error) == (2, "Error: etcdserver: authentication failed, invalid user ID or password")
+    assert run("etcdctl", guarded, ["get", "a/1", "--user=alice:"])[0] == 1
+
+
 def test_a_password_that_is_missing_is_asked_for(guarded: Server) -> None:
     """On stderr, and read from standard input where there is no terminal."""
     ran = subprocess.run(

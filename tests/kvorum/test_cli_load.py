@@ -181,13 +181,18 @@ def test_an_unknown_load_is_refused_as_etcdctl_does(kvorum_server: Server) -> No
         assert error == "Error: unknown load option q\n"
 
 
-def test_an_interrupted_check_cleans_up(kvorum_server: Server, key: str) -> None:
-    """Ctrl-C leaves no keys."""
-    arguments = [*command("kvorum", kvorum_server), "check", "perf", f"--prefix={key}"]
-    process = subprocess.Popen(arguments, cwd=ROOT)
+@pytest.mark.parametrize(
+    "words", [("check", "perf"), ("check", "datascale", "--load=m"), ("bench", "put", "--seconds=60s")]
+)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_is_interrupted_cleans_up(
+    words: tuple[str, ...], number: signal.Signals, kvorum_server: Server, key: str
+) -> None:
+    """No signal leaves keys that were only there for the load."""
+    process = subprocess.Popen([*command("kvorum", kvorum_server), *words, f"--prefix={key}"], cwd=ROOT)
     wait_until(lambda: keys(kvorum_server, key))
-    process.send_signal(signal.SIGINT)
-    assert process.wait(SECONDS) == 130
+    process.send_signal(number)
+    assert process.wait(SECONDS) == 128 + number
     assert keys(kvorum_server, key) == 0
 
 

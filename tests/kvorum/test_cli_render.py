@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -223,6 +224,33 @@ def test_a_reload_that_fails_is_told(site: Site) -> None:
     _, error = site.render(f"{site.template}:{site.file}", "--reload=exit 3", code=1)
     assert error == f"Error: {site.file}: its reload ended with exit code 3: exit 3\n"
     assert is_whole(site.file.read_text())
+
+
+def test_a_signal_does_not_cost_a_reload(site: Site) -> None:
+    """Be it before the reload, or in the midst of it: who renders next finds the file as it should be, and
+    would reload nothing."""
+    log, hangs = site.folder / "log", site.folder / "hangs"
+    other = site.folder / "other"
+    config = site.folder / "render.yaml"
+    reload, check = f"echo begun >> {log}; sleep 0.5; echo done >> {log}", f"touch {hangs}; sleep 600"
+    plans = [
+        {"template": str(site.template), "destination": str(site.file), "reload": reload},
+        {"template": str(site.template), "destination": str(other), "check": check},
+    ]
+    config.write_text(json.dumps({"templates": plans}))
+    for words, moment in (
+        (("--config", str(config)), hangs),
+        ((f"{site.template}:{site.file}", f"--reload={reload}"), log),
+    ):
+        site.file.unlink(missing_ok=True)
+        with site.watching(*words) as process:
+            wait_until(moment.exists)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(SECONDS) == 128 + signal.SIGTERM
+        assert log.read_text().splitlines()[-1] == "done"
+        assert is_whole(site.file.read_text())
+        assert not other.exists()
+        log.unlink()
 
 
 def test_several_templates_share_a_reload(site: Site) -> None:

@@ -178,6 +178,22 @@ def test_a_server_of_another_name_is_not_talked_to(
         client.get("tls/a")
 
 
+@pytest.mark.parametrize(("name", "is_right"), [("127.0.0.1", True), ("localhost", False)])
+def test_the_certificate_s_name_may_be_another_than_the_endpoint_s(
+    encrypted: str, certificates: dict[str, str], make_client: MakeClient, name: str, is_right: bool
+) -> None:
+    """Then it has to be that one, and the endpoint's is not enough."""
+    tls = Tls(certificates["ca"], certificates["user"], certificates["user_key"], server_name=name)
+    endpoint = encrypted.replace("127.0.0.1", "localhost") if is_right else encrypted
+    with make_client(endpoint, tls=tls, timeout=SECONDS if is_right else 1) as client:
+        if is_right:
+            client.get("tls/a")
+            client.watch("tls/a").close()
+        else:
+            with pytest.raises(ConnectionFailed, match=r"(?i)certificate"):
+                client.get("tls/a")
+
+
 def test_who_shows_no_certificate_is_refused(
     encrypted: str, certificates: dict[str, str], make_client: MakeClient
 ) -> None:

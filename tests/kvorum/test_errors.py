@@ -7,7 +7,14 @@ import pickle
 
 import pytest
 
-from kvorum.errors import Compacted, ConnectionFailed, KvorumError, Unavailable, server_error
+from kvorum.errors import (
+    Compacted,
+    ConnectionFailed,
+    KvorumError,
+    Unavailable,
+    is_unknown_path,
+    server_error,
+)
 from kvorum.plans import is_passing
 
 UNAVAILABLE, EXHAUSTED, UNKNOWN = 14, 8, 2
@@ -57,6 +64,14 @@ def test_a_refusal_that_was_passed_on_as_text_is_understood() -> None:
     error = server_error("rpc error: code = Unavailable desc = etcdserver: leader changed")
     assert isinstance(error, Unavailable)
     assert (error.message, error.code, error.maybe_done) == ("etcdserver: leader changed", UNAVAILABLE, True)
+
+
+def test_a_path_that_a_server_does_not_know_is_told_from_what_it_does_not_find() -> None:
+    """Older gateways say it in a text of their own, newer ones as a refusal."""
+    assert is_unknown_path(server_error("the server answered 404 Not Found"))
+    assert is_unknown_path(server_error("Not Found", 5))
+    assert not is_unknown_path(server_error("etcdserver: member not found", 5))
+    assert not is_unknown_path(server_error("the server answered 400 Not Found"))
 
 
 @pytest.mark.parametrize(

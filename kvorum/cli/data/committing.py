@@ -58,7 +58,8 @@ def _refused(error: KvorumError, changes: Changes) -> Exception:
             f" (--max-txn-ops, {MAX_OPERATIONS} unless set): nothing was written; change less at once, or"
             " raise that limit"
         )
-    if "request is too large" in error.message:
+    # The second is gRPC's, for what is larger still.
+    if "request is too large" in error.message or "message larger than max" in error.message:
         size = sum(len(key) + len(value) for key, value in changes.put.items())
         return Failure(
             f"{len(changes)} changes of {size} bytes are more than the server takes in one transaction"

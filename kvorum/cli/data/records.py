@@ -11,7 +11,7 @@ from typing import Any
 
 from kvorum.cli import output
 from kvorum.cli.data.formats import without_bytes
-from kvorum.cli.data.keys import shown
+from kvorum.cli.data.keys import as_key, shown
 from kvorum.cli.data.nesting import leaf
 from kvorum.cli.settings import Settings
 
@@ -77,7 +77,7 @@ def _fields(row: Record) -> list[str]:
     for name, value in row.items():
         match value:
             case bytes() | str():
-                text = output.go_quoted(value if isinstance(value, bytes) else value.encode())
+                text = output.go_quoted(value if isinstance(value, bytes) else as_key(value))
             case _:
                 text = _cell(value)
         lines.append(f'"{"".join(part.capitalize() for part in name.split("_"))}" : {text}')

@@ -56,12 +56,12 @@ def test_what_is_unchanged_is_not_written(editor, kvorum: CommandLine) -> None:
 def test_an_interrupt_is_the_editor_s_affair(editor, kvorum: CommandLine) -> None:
     """Ctrl-C goes to whoever is on the terminal. In an editor it ends some mode, and not the editing."""
     editor('kill -INT $PPID; kill -QUIT $PPID; echo "in spite of it" > "$1"')
-    kvorum.ok("put", "/ed8/a", "old")
-    ran = kvorum.process("edit", "/ed8/a")
+    kvorum.ok("put", "/ed20/a", "old")
+    ran = kvorum.process("edit", "/ed20/a")
     assert (ran.code, ran.error) == (0, "")
-    assert kvorum.values("/ed8") == {"/ed8/a": "in spite of it"}
+    assert kvorum.values("/ed20") == {"/ed20/a": "in spite of it"}
     editor("grep SigIgn /proc/self/status > seen")
-    kvorum.process("edit", "/ed8/a")
+    kvorum.process("edit", "/ed20/a")
     ignored = int((kvorum.folder / "seen").read_text().split()[1], 16)
     assert not ignored & (1 << (signal.SIGINT - 1))
 
@@ -69,18 +69,18 @@ def test_an_interrupt_is_the_editor_s_affair(editor, kvorum: CommandLine) -> Non
 @pytest.mark.parametrize("name", ["..", ".", "x" * 300, "é" * 200 + ".yaml", "a\nb"])
 def test_a_key_need_not_be_a_file_s_name(name: str, editor, kvorum: CommandLine) -> None:
     editor('echo changed > "$1"')
-    kvorum.ok("edit", f"/ed9/{name}")
-    assert kvorum.ok("get", "--prefix", "/ed9", "--print-value-only") == "changed\n"
-    kvorum.ok("del", "--prefix", "/ed9")
+    kvorum.ok("edit", f"/ed21/{name}")
+    assert kvorum.ok("get", "--prefix", "/ed21", "--print-value-only") == "changed\n"
+    kvorum.ok("del", "--prefix", "/ed21")
 
 
 def test_variables_are_the_keys_they_were_made_of(editor, kvorum: CommandLine) -> None:
     """Also those of a key that cannot be shown as it is: it is not renamed by the way."""
     editor("sed -i s/old/new/ $1")
-    kvorum.ok("put", "/ed10/a\tb", "kept")
-    kvorum.ok("put", "/ed10/c", "old")
-    kvorum.ok("edit", "/ed10/", "--format=env")
-    assert kvorum.values("/ed10") == {"/ed10/a\tb": "kept", "/ed10/c": "new"}
+    kvorum.ok("put", "/ed22/a\tb", "kept")
+    kvorum.ok("put", "/ed22/c", "old")
+    kvorum.ok("edit", "/ed22/", "--format=env")
+    assert kvorum.values("/ed22") == {"/ed22/a\tb": "kept", "/ed22/c": "new"}
 
 
 def test_nobody_else_can_read_the_file(editor, kvorum: CommandLine) -> None:

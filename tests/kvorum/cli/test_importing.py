@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -60,14 +61,14 @@ def test_a_variable_changes_the_key_it_was_made_of(kvorum: CommandLine) -> None:
     assert kvorum.values("/i4/") == {"/i4/db/max-conns": "6", "/i4/NEW": "1"}
 
 
-@pytest.mark.parametrize("key", [b"/i12/a\tb", b"/i12/a\xffb", b"/i12/a\xc2\xa0b"])
+@pytest.mark.parametrize("key", [b"/i20/a\tb", b"/i20/a\xffb", b"/i20/a\xc2\xa0b"])
 def test_a_variable_finds_its_key_whatever_that_is_made_of(key: bytes, kvorum: CommandLine) -> None:
     """Also where it cannot be shown as it is, or is no text."""
     with Client(f"127.0.0.1:{kvorum.port}") as client:
         client.put(key, "old")
-        kvorum.ok("import", "-", "--format=env", "--prefix=/i12", given="A_B=new\n")
-        found = {kv.key: kv.value for kv in client.range("/i12/", prefix=True)}
-        client.delete("/i12/", prefix=True)
+        kvorum.ok("import", "-", "--format=env", "--prefix=/i20", given="A_B=new\n")
+        found = {kv.key: kv.value for kv in client.range("/i20/", prefix=True)}
+        client.delete("/i20/", prefix=True)
     assert found == {key: b"new"}
 
 
@@ -145,12 +146,13 @@ def test_more_than_one_transaction_holds_is_refused(tmp_path: Path) -> None:
         assert kvorum.values("") == dict.fromkeys("abcd", "x")
 
 
-def test_a_file_too_large_for_a_request_is_refused(kvorum: CommandLine) -> None:
-    """The limit is named, and nothing is written."""
-    large = json.dumps({"a": "x" * 1_000_000, "b": "y" * 1_000_000})
+@pytest.mark.parametrize("size", [1_000_000, 3_000_000])
+def test_a_file_too_large_for_a_request_is_refused(size: int, kvorum: CommandLine) -> None:
+    """The limit is named, and nothing is written. What is very large is refused by another layer."""
+    large = json.dumps({"a": "x" * size, "b": "y" * size})
     said = kvorum.fails("import", "-", "--format", "json", "--prefix", "/i9", given=large)
     assert said.startswith(
-        "-: 2 changes of 2000010 bytes are more than the server takes in one transaction (--max-r"
+        f"-: 2 changes of {2 * size + 10} bytes are more than the server takes in one transaction (--max-r"
     )
     assert kvorum.values("/i9") == {}
 
@@ -199,3 +201,20 @@ def test_who_is_too_late_writes_nothing(kvorum: CommandLine) -> None:
     assert said.startswith("new.yaml: /i11/db/host changed since it was read (revision ")
     assert said.endswith("): nothing was written")
     assert kvorum.values("/i11") == theirs
+
+
+@pytest.mark.parametrize("form", ["simple", "json", "yaml", "table", "fields"])
+def test_a_file_s_name_may_be_no_text(form: str, kvorum: CommandLine) -> None:
+    """What is written is reported, whatever bytes its name is made of."""
+    name = os.fsdecode(b"\xff.yaml")
+    (kvorum.folder / name).write_text("a: 1\n")
+    said = kvorum.ok("import", name, f"--prefix=/i21/{form}", "-o", form)
+    assert "added" in said.lower()
+    assert kvorum.values(f"/i21/{form}") == {f"/i21/{form}/a": "1"}
+
+
+def test_what_a_file_says_cannot_command_a_terminal(kvorum: CommandLine) -> None:
+    """Also where it is named because it is wrong."""
+    text = '{"a\\u001b[31m": 1, "a\\u001b[31m": 2}'
+    said = kvorum.fails("import", "-", "--format=json", given=text, code=3)
+    assert said == "-: the name a\\x1b[31m is given twice"

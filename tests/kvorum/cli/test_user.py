@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 
 import pytest
 
-from tests.common.commands import run
-from tests.common.servers import Server, running, start_etcd
+from tests.common.commands import command, run
+from tests.common.servers import ROOT, Server, running, start_etcd
 from tests.kvorum.cli.conftest import CommandLine
-from tests.kvorum.cli.twins import CHEAP, Twins, twins
+from tests.kvorum.cli.twins import CHEAP, Twins, on_terminal, twins
 
 FORMATS = ("simple", "json", "fields")
 AGAIN = "again for confirmation: "
@@ -170,11 +171,25 @@ def test_no_error_says_the_password(words: list[str], given: str, etcds: Twins) 
     assert ran.error.splitlines()[-1].startswith("Error: ")
 
 
+def test_a_closed_standard_input_has_no_password(etcds: Twins) -> None:
+    """It is as one that is at its end."""
+    ask = [*command("kvorum", etcds.kvorum), "user", "add", "hans"]
+    ran = subprocess.run(
+        ["sh", "-c", '"$@" <&-', "sh", *ask], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert (ran.returncode, ran.stdout) == (128, "")
+    assert ran.stderr == "Password of hans: \nError: empty password\n"
+
+
 def test_what_is_no_text_is_named(etcds: Twins) -> None:
     """JSON has no word for it; etcdctl takes it."""
     client = CommandLine(etcds.kvorum.port, etcds.kvorum.log.parent)
     assert client.fails("user", "add", "\udcff:x", code=128) == "the name is not UTF-8: expected text"
-    assert client.fails("user", "add", "u:\udcff", code=128) == "the password is not UTF-8: expected text"
+    problem = "the password is not UTF-8: expected text"
+    assert client.fails("user", "add", "u:\udcff", code=128) == problem
+    typed = [("Password of u: ", "\udcff\n")]
+    shown = on_terminal([*command("kvorum", etcds.kvorum), "user", "add", "u"], typed)
+    assert (shown.code, shown.out.splitlines()[-1]) == (128, f"Error: {problem}")
 
 
 def test_a_table_is_refused_before_anything_is_changed(etcds: Twins) -> None:

@@ -72,7 +72,7 @@ def on_terminal(arguments: Sequence[str], typed: Sequence[tuple[str, str]]) -> R
             while termios.tcgetattr(leader)[3] & termios.ECHO:
                 assert time.monotonic() < deadline, f"what is typed behind {question!r} is shown"
                 time.sleep(0.005)
-            os.write(leader, answer.encode())
+            os.write(leader, answer.encode(errors="surrogateescape"))
         while more := _read(leader, deadline):
             shown += more
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
