@@ -19,6 +19,8 @@ from kvstate.types import KeyValue
 
 PREFIX = b"/services/"
 WEIGHT_MAX = 65535
+RECORD_BYTES_MAX = 64 * 1024
+"""Larger ones are ignored: to read them would hold up all that this member does."""
 _NOT_OF_AN_ADDRESS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]")
 _NOT_OF_A_LABEL = re.compile(r"[^a-zA-Z0-9_]")
 
@@ -58,6 +60,8 @@ def _labels(name: str, id_: str, record: dict[str, Any], tags: list[str]) -> dic
 
 
 def _record(value: bytes) -> dict[str, Any] | None:
+    if len(value) > RECORD_BYTES_MAX:
+        return None
     try:
         record = orjson.loads(value)
     except ValueError:

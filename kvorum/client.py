@@ -27,6 +27,7 @@ from kvorum.keepalive import USUAL, Keepalive
 from kvorum.leases import LeasePlans
 from kvorum.messages import Message, key_range
 from kvorum.operations import Pages
+from kvorum.ownership import Owner
 from kvorum.plans import CloseStream, Core, Effect, Exchange, OpenStream, Plan, ReadFrame, Sleep
 from kvorum.tls import Tls
 from kvorum.txn import Compare, Operation, TransactionBuilder
@@ -447,6 +448,7 @@ class Lease:
         self._plans = plans
         self._on_lost = on_lost
         self._stop = threading.Event()
+        self._owner = Owner()
 
     @property
     def id(self) -> int:
@@ -466,6 +468,7 @@ class Lease:
 
     def open(self) -> Self:
         """Have it granted, and keep it alive from now on. Once: for another lease make another of these."""
+        self._owner = Owner()
         self._client.run(self._plans.open())
         threading.Thread(target=self._keep, name=f"kvorum-lease-{self.id:x}", daemon=True).start()
         return self
@@ -473,7 +476,8 @@ class Lease:
     def close(self) -> None:
         """Revoke it. Raises KvorumError where that could not be: then it ends when its time has come."""
         self._stop.set()
-        self._client.run(self._plans.close())
+        if self._owner.is_us():
+            self._client.run(self._plans.close())
 
     def abandon(self) -> None:
         """Keep it alive no longer."""

@@ -22,13 +22,16 @@ def parsed(endpoint: str, scheme: str = "http") -> str:
     """As scheme://host:port; with ``scheme`` where it has none. Raises KvorumError with what was expected."""
     try:
         parts = urlsplit(endpoint if "://" in endpoint else f"{scheme}://{endpoint}")
-        host, port = parts.hostname, DEFAULT_PORT if parts.port is None else parts.port
+        host, port = parts.hostname or "", DEFAULT_PORT if parts.port is None else parts.port
+        if not host.isascii():
+            host = host.encode("idna").decode()  # as it stands in headers and certificates
     except ValueError:
         raise _no_endpoint(endpoint) from None
     if parts.username is not None:
         raise KvorumError(f"the endpoint of {host!r} has a user in it: give user= and password= instead")
     has_more = parts.path.strip("/") or parts.query or parts.fragment
-    if not host or not port or has_more or parts.scheme not in ("http", "https"):
+    is_name = host.isprintable() and " " not in host
+    if not host or not is_name or not port or has_more or parts.scheme not in ("http", "https"):
         raise _no_endpoint(endpoint)
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 

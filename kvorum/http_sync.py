@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 READ_BYTES: Final = 64 * 1024
 IDLE_CONNECTIONS_MAX: Final = 16
 IDLE_SECONDS_MAX: Final = 30.0
+SHORTEST_WAIT_SECONDS: Final = 0.001  # 0 would be not to wait
 LONGEST_WAIT_SECONDS: Final = 1e6  # sockets know no longer ones
 log = logging.getLogger(__name__)
 
@@ -138,7 +139,7 @@ class SyncHttp:
         assert parts.hostname is not None
         address = (parts.hostname, parts.port)
         try:
-            sock = socket.create_connection(address, min(timeout, self._dial_timeout))
+            sock = _connected(address, min(timeout, self._dial_timeout))
             try:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 probe_when_idle(sock, self._keepalive)
@@ -152,6 +153,26 @@ class SyncHttp:
         except (OSError, UnicodeError) as error:  # UnicodeError: of a name that can be none
             raise unreachable(endpoint, error) from error
         return _Connection(sock, parts.netloc)
+
+
+def _connected(address: tuple[str, int | None], timeout: float) -> socket.socket:
+    """To the first of the name's addresses that accepts it. Each has its share of the time, so that a machine
+    that is gone leaves some for the others; what is left at last is the socket's for what comes next."""
+    found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
+    deadline = time.monotonic() + timeout
+    for untried, (family, kind, protocol, _, where) in zip(range(len(found), 0, -1), found, strict=True):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(max(deadline - time.monotonic(), SHORTEST_WAIT_SECONDS) / untried)
+            sock.connect(where)
+            sock.settimeout(max(deadline - time.monotonic(), SHORTEST_WAIT_SECONDS))
+        except BaseException as error:
+            sock.close()
+            if untried == 1 or not isinstance(error, OSError):
+                raise
+        else:
+            return sock
+    raise OSError("the name has no address")
 
 
 class SyncStream:

@@ -26,6 +26,10 @@ class Tls:
         """Raises KvorumError: a file that is not there, or is not what it should be."""
         import ssl  # not for every command
 
+        if self.key and not self.cert:
+            raise KvorumError(
+                f"the key {self.key} is of no use alone: expected its certificate with it, as cert"
+            )
         try:
             context = ssl.create_default_context(cafile=self.cacert or None)
             if self.skip_verify:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 import click
 import dns.exception
@@ -27,6 +27,9 @@ from kvorum.services.watched import Taken
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 RETRY_SECONDS = 1.0
+TTL_SECONDS_MAX = (1 << 31) - 1
+"""RFC 2181. No answer could be given with a longer one."""
+_LONGEST = dns.name.from_text(f"{'n' * 63}.service", None)
 
 
 @click.command(
@@ -56,6 +59,12 @@ def serve_dns(listen: str, domain: str, zone: str, ttl: float, negative_ttl: flo
         raise Failure(
             f"--listen {listen!r} is wrong: expected HOST:PORT, such as 127.0.0.1:5353", EXIT_BAD_ARGUMENTS
         )
+    for option, seconds in (("--ttl", ttl), ("--negative-ttl", negative_ttl)):
+        if seconds > TTL_SECONDS_MAX:
+            raise Failure(
+                f"{option} of {seconds:.0f} s is too long: expected at most {TTL_SECONDS_MAX} s",
+                EXIT_BAD_ARGUMENTS,
+            )
     address = host if host not in ("0.0.0.0", "::") else ""
     settings = ZoneSettings(_name(domain), int(ttl), int(negative_ttl), zone, address)
     asyncio.run(_Serving(settings, host, port).run(current().async_client()))
@@ -64,6 +73,12 @@ def serve_dns(listen: str, domain: str, zone: str, ttl: float, negative_ttl: flo
 def _name(domain: str) -> dns.name.Name:
     try:
         name = dns.name.from_text(domain)
+        _LONGEST.concatenate(name)
+    except dns.name.NameTooLong:
+        raise Failure(
+            f"--domain {domain!r} is too long: expected room for a name of 63 letters and service before it",
+            EXIT_BAD_ARGUMENTS,
+        ) from None
     except (dns.exception.DNSException, ValueError) as error:
         raise Failure(f"--domain {domain!r} is no name of DNS: {error}", EXIT_BAD_ARGUMENTS) from None
     if name == dns.name.root:
@@ -129,4 +144,5 @@ class _Serving:
         cache.follow()
 
     def _tell(self, text: str) -> None:
-        print(f"kvorum dns: {text}", file=sys.stderr, flush=True)
+        with suppress(OSError):  # that nobody reads it any more ends nothing
+            print(f"kvorum dns: {text}", file=sys.stderr, flush=True)

@@ -124,6 +124,14 @@ def duration(ctx: click.Context, param: click.Parameter, value: str) -> float:
     return seconds(param.opts[0], value)
 
 
+def positive_duration(ctx: click.Context, param: click.Parameter, value: str) -> float:
+    """As ``duration``, where none at all makes no sense."""
+    found = duration(ctx, param, value)
+    if not found:
+        raise click.BadParameter(f"{value!r} is wrong: expected more than 0", param_hint=repr(param.opts[0]))
+    return found
+
+
 def seconds(flag: str, value: str) -> float:
     """A duration as Go writes it: 5s, 500ms, 1m30s; or a number of seconds."""
     if _NUMBER.fullmatch(value):

@@ -67,6 +67,9 @@ def _response(query: dns.message.Message, ask: Ask, size: int) -> dns.message.Me
     response = dns.message.make_response(query, our_payload=UDP_BYTES_MAX)
     if query.edns > 0:
         response.use_edns(0, payload=UDP_BYTES_MAX)
+    if query.edns >= 0:
+        response.ednsflags |= query.ednsflags & dns.flags.DO
+    if query.edns > 0:
         response.set_rcode(dns.rcode.BADVERS)
         return response
     most = size // RECORD_BYTES_MIN  # more would not fit

@@ -12,6 +12,7 @@ from kvorum.background import Background, call_back, finish
 from kvorum.client import Stopped
 from kvorum.errors import KvorumError
 from kvorum.messages import as_bytes
+from kvorum.ownership import Owner
 from kvorum.recipes import barrier, counter, election
 from kvorum.recipes.election import Observing
 from kvorum.recipes.hold import Hold
@@ -30,6 +31,7 @@ class _Held(Hold):
         self._client = client
         self._on_lost = on_lost
         self._keeping: Background[str] | None = None
+        self._owner = Owner()
 
     def _hold(self, value: bytes, timeout: float | None) -> bool:
         standing, is_first, deadline = self._begin(), False, self._core.deadline(timeout)
@@ -43,7 +45,7 @@ class _Held(Hold):
                 with suppress(KvorumError):  # if that cannot be said, the place ends with its lease
                     self._client.run(standing.leave())
         if is_first:
-            self._standing = standing
+            self._standing, self._owner = standing, Owner()
             self._keeping = Background(self._client, standing.keep(), "kvorum-hold", self._lost)
             self._client.adopt(self)
         return is_first
@@ -51,7 +53,7 @@ class _Held(Hold):
     def _release(self) -> None:
         standing, self._standing = self._standing, None
         self.abandon()
-        if standing is not None:
+        if standing is not None and self._owner.is_us():
             self._client.run(standing.leave())
 
     def _lost(self, why: str) -> None:
@@ -208,6 +210,7 @@ class DoubleBarrier:
         self._client, self._on_lost = client, on_lost
         self._party: Party | None = None
         self._keeping: Background[str] | None = None
+        self._owner = Owner()
 
     def enter(self, timeout: float | None = None) -> bool:
         """Wait until all have come; False, and as if one had not come, if that takes longer than
@@ -225,7 +228,7 @@ class DoubleBarrier:
                 with suppress(KvorumError):  # if that cannot be said, the party ends with its lease
                     self._client.run(party.leave())
         if is_in:
-            self._party = party
+            self._party, self._owner = party, Owner()
             self._keeping = Background(self._client, party.keep(), "kvorum-hold", self._lost)
             self._client.adopt(self)
         return is_in
@@ -235,7 +238,7 @@ class DoubleBarrier:
         seconds, and then one is out all the same. Raises LeaseLost where one was taken for dead
         meanwhile."""
         party, self._party = self._party, None
-        if party is None:
+        if party is None or not self._owner.is_us():
             raise RuntimeError(f"{self.name!r} was not entered")
         self.abandon()
         try:
@@ -259,6 +262,8 @@ class DoubleBarrier:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if not self._owner.is_us():
+            return
         if kind is None:
             self.leave()
         else:

@@ -72,6 +72,8 @@ def _found(key: Key, answer: Mapping[str, Any]) -> tuple[int, int]:
         return 0, 0
     value = unb64(kvs[0].get("value"))
     try:
+        if b"_" in value:  # which Python would take for nothing
+            raise ValueError
         return int(value), int(kvs[0]["mod_revision"])
     except ValueError:
         what = f"the counter {as_bytes(key)!r} is {value[:40]!r}"

@@ -8,7 +8,8 @@
         web.pick()                                       # one of them, from memory
 
 The modules: what stands in the store (``records``), which instance is chosen (``choice``), what is known of
-all services (``directory``), and the plans that ask and register (``plans``). docs/services.md is for users.
+all services (``directory``), and the plans that ask (``asking``) and register (``registering``).
+docs/services.md is for users.
 
 Nobody is told that a service is not well but by its leaving the list: who registers one sees to that, as
 ``kvorum service register --check`` does.

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from kvorum.errors import Compacted
 from kvorum.messages import key_range
 from kvorum.operations import Pages, delete
 from kvorum.plans import Core, Plan
@@ -64,8 +65,12 @@ def deregister(core: Core, name: str, id: str) -> Plan[bool]:  # noqa: A002
 
 
 def _read(core: Core, name: str) -> Plan[Directory]:
-    directory, pages = Directory(), Pages(core, prefix_of(name), PAGE)
-    while not pages.is_at_end:
-        for kv in (yield from pages.next_page()):
-            directory.apply(Event("PUT", kv))
-    return directory
+    while True:
+        directory, pages = Directory(), Pages(core, prefix_of(name), PAGE)
+        try:
+            while not pages.is_at_end:
+                for kv in (yield from pages.next_page()):
+                    directory.apply(Event("PUT", kv))
+        except Compacted:
+            continue  # what was read first is history by now
+        return directory

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import os
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,6 +14,7 @@ from kvorum.background import Background, call_back
 from kvorum.cache import Cache
 from kvorum.errors import KvorumError
 from kvorum.mirror import Change as KeyChange
+from kvorum.ownership import Owner
 from kvorum.services import asking
 from kvorum.services.choice import Pickers
 from kvorum.services.directory import Change
@@ -125,7 +125,7 @@ class Registration:
         self._client = client
         self._plans = RegistrationPlans(client.core, one, ttl, told)
         self._background: Background[NoReturn] | None = None
-        self._process = 0
+        self._owner = Owner()
 
     @property
     def instance(self) -> Instance:
@@ -145,7 +145,6 @@ class Registration:
         self._client.run(self._plans.open())
         self._background = Background(self._client, self._plans.keep(), "kvorum-registration")
         self._client.adopt(self)
-        self._process = os.getpid()
         atexit.register(self.abandon)
         return self
 
@@ -153,8 +152,7 @@ class Registration:
         """Off the list, at once. Raises KvorumError where that could not be said: then it leaves the list
         within ``ttl`` seconds."""
         background, self._background = self._background, None
-        # A child that was forked has this as a copy, which is not its to close.
-        if background is not None and os.getpid() == self._process:
+        if background is not None and self._owner.is_us():
             atexit.unregister(self.abandon)
             background.stop()
             self._client.run(self._plans.close())

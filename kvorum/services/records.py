@@ -26,6 +26,9 @@ import orjson
 PREFIX = b"/services/"
 WEIGHT_MAX = 65535
 """As in a DNS SRV record."""
+RECORD_BYTES_MAX = 64 * 1024
+"""Larger ones are ignored: whoever reads all of them, as Prometheus' page and the DNS server do, must not be
+held up by one."""
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
 _CONTROLS = r"\x00-\x1f\x7f-\x9f"
 _TAG = re.compile(rf"[^\s,/{_CONTROLS}]{{1,63}}")
@@ -113,7 +116,10 @@ def instance(
         if not text.isascii() and re.search("[\ud800-\udfff]", text):
             raise ValueError(f"{text!r} is no text: expected characters that UTF-8 can encode")
     since = (now or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return Instance(name, id or addr, addr, metadata, tags, weight, zone, since)
+    one = Instance(name, id or addr, addr, metadata, tags, weight, zone, since)
+    if (size := len(encode(one))) > RECORD_BYTES_MAX:
+        raise ValueError(f"the record has {size} bytes: expected no more than {RECORD_BYTES_MAX}")
+    return one
 
 
 def each_tag(tags: Iterable[str]) -> tuple[str, ...]:
@@ -171,6 +177,10 @@ def encode(one: Instance) -> bytes:
 def decode(key: bytes, value: bytes, lease: int = 0) -> Instance:
     """Raises BadRecord where there is no address. What else is not as we write it counts as not there."""
     name, id_ = split_key(key)
+    if len(value) > RECORD_BYTES_MAX:
+        raise BadRecord(
+            f"{key!r} is no record of a service: expected at most {RECORD_BYTES_MAX} bytes, got {len(value)}"
+        )
     try:
         # json would take half of a surrogate pair for text, which nobody could write anywhere.
         record = orjson.loads(value)

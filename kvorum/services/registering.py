@@ -43,6 +43,7 @@ class RegistrationPlans:
         self._core = core
         self._on_problem = on_problem
         self._lease_id = core.rng.randrange(1, 1 << 63)
+        self._is_missing = False  # its lease was lost, and it was not put back yet
 
     def open(self) -> Plan[None]:
         """Raises KvorumError; then nothing of it remains."""
@@ -61,6 +62,8 @@ class RegistrationPlans:
             patience = min(self._core.timeout, max(self.ttl / RENEWALS_PER_TTL, SHORTEST_TRY_SECONDS))
             try:
                 if not (yield from keep_alive(self._core, self._lease_id, patience)):
+                    self._is_missing = True
+                if self._is_missing:
                     yield from self._register(patience)
             except KvorumError as error:
                 self._told(str(error))
@@ -78,10 +81,12 @@ class RegistrationPlans:
     def _register(self, timeout: float | None = None) -> Plan[None]:
         lease = {"ID": str(self._lease_id), "TTL": str(self.ttl)}
         with suppress(LeaseExists):  # it is ours: nobody else hits upon its id
-            self.ttl = int((yield from self._core.call(GRANT, lease, safe=True, timeout=timeout))["TTL"])
+            granted = yield from self._core.call(GRANT, lease, safe=True, timeout=timeout)
+            self.ttl = int(granted.get("TTL", self.ttl))
         one = self.instance
         put = put_request(one.key, encode(one), lease=self._lease_id)
         yield from self._core.call(PUT, put, safe=True, timeout=timeout)
+        self._is_missing = False
 
     def _told(self, problem: str | None) -> None:
         before, self.problem = self.problem, problem

@@ -75,6 +75,8 @@ def test_one_bad_writer_does_not_take_all_targets() -> None:
     for addr in ("a\\n:1", "a b:1", "a\\u0000:1", "\\u2028:1"):
         bad = b'{"Addr":"%b"}' % addr.encode()
         assert targets([kv("/services/web/1", bad), kv("/services/web/2")]) == ["10.0.0.1:80"]
+    huge = b'{"Addr":"h:1","Metadata":"%b"}' % (b"x" * 65536)
+    assert targets([kv("/services/web/1", huge), kv("/services/web/2")]) == ["10.0.0.1:80"]
     assert targets([kv_of(b"/services/web/\xff", RECORD), kv_of(b"/services/\xff/1", RECORD)]) == []
 
 

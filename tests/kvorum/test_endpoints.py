@@ -19,6 +19,7 @@ from kvorum.errors import KvorumError
         ("https://a", "https://a:2379"),
         ("http://a:1/", "http://a:1"),
         ("[::1]:5", "http://[::1]:5"),
+        ("bücher.example:5", "http://xn--bcher-kva.example:5"),
     ],
 )
 def test_endpoints_can_be_written_shortly(given: str, meant: str) -> None:
@@ -26,7 +27,21 @@ def test_endpoints_can_be_written_shortly(given: str, meant: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", ["", "ftp://a:1", "http://", "a:port", "a:99999", ":1", "a:0", "::1", "unix:///s"]
+    "given",
+    [
+        "",
+        "ftp://a:1",
+        "http://",
+        "a:port",
+        "a:99999",
+        ":1",
+        "a:0",
+        "::1",
+        "unix:///s",
+        "a b:1",
+        "a\0b:1",
+        "ü..x:1",
+    ],
 )
 def test_what_is_no_endpoint_is_refused_with_what_was_expected(given: str) -> None:
     with pytest.raises(KvorumError, match="expected HOST:PORT"):

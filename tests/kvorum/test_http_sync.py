@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from kvorum import Client
-from tests.kvorum.raw_server import Connection, answering, raw_server
+from tests.kvorum.raw_server import Connection, answering, nobody_accepts, raw_server
 
 SECONDS = 20
 CREATED = b'{"result":{"header":{"revision":"7"},"created":true}}\n'
@@ -64,6 +66,21 @@ def test_a_watch_of_the_parent_is_not_ended_by_the_child() -> None:
         go_on.set()
         assert next(iter(watch)).revision == 8
         assert server.connections == 1
+
+
+@pytest.mark.parametrize("timeout", [1.0, 5.0])
+def test_of_a_names_addresses_one_that_is_gone_leaves_time_for_the_others(
+    monkeypatch: pytest.MonkeyPatch, timeout: float
+) -> None:
+    """Within the time that there is to connect, so that the rest is left to be answered in."""
+    with nobody_accepts() as gone, raw_server(answering(7)) as server:
+        ports = [int(url.rpartition(":")[2]) for url in (gone, server.url)]
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port)) for port in ports]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        with Client("all-members:2379", timeout=timeout) as client:
+            begun = time.monotonic()
+            assert client.put("a", "1").revision == 7
+            assert time.monotonic() - begun < timeout
 
 
 def test_leases_of_two_processes_have_ids_of_their_own() -> None:

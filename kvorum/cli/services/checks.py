@@ -9,12 +9,15 @@ Whatever hangs is ended when the time is over, the command with all that it has 
 from __future__ import annotations
 
 import asyncio
+import base64
+import math
 import os
+import shutil
 import signal
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import h11
 
@@ -33,8 +36,15 @@ def parsed(text: str) -> Check:
             is_whole = False
         if not is_whole:
             raise ValueError(f"the check {text!r} is wrong: expected {scheme}://HOST:PORT")
-        ask = _connects if scheme == "tcp" else _answers
-        return lambda timeout: _in_time(ask(parts), timeout)
+        if scheme == "tcp":
+            return lambda timeout: _in_time(_connects(parts), timeout)
+        try:
+            request = _request(parts)
+        except (ValueError, h11.LocalProtocolError):
+            raise ValueError(
+                f"the check {text!r} is wrong: expected {scheme}://HOST:PORT/PATH, with signs as %20"
+            ) from None
+        return lambda timeout: _in_time(_answers(parts, request), timeout)
     if not text.strip():
         raise ValueError("the check is empty: expected http://…, https://…, tcp://HOST:PORT or a command")
     return lambda timeout: _command(text, timeout)
@@ -56,20 +66,27 @@ async def _connects(parts: SplitResult) -> str | None:
     return None
 
 
-async def _answers(parts: SplitResult) -> str | None:
+def _request(parts: SplitResult) -> h11.Request:
+    headers = [
+        ("Host", parts.netloc.rpartition("@")[2]),
+        ("User-Agent", "kvorum"),
+        ("Connection", "close"),
+    ]
+    if parts.username is not None:
+        user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        headers.append(("Authorization", "Basic " + base64.b64encode(user.encode()).decode()))
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return h11.Request(method="GET", target=target, headers=headers)
+
+
+async def _answers(parts: SplitResult, request: h11.Request) -> str | None:
     """With a status of success, whatever else."""
     tls = ssl.create_default_context() if parts.scheme == "https" else None
     port = parts.port or (443 if tls else 80)
     reader, writer = await asyncio.open_connection(parts.hostname, port, ssl=tls)
     try:
         http = h11.Connection(h11.CLIENT)
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        headers = [
-            ("Host", parts.netloc.rpartition("@")[2]),
-            ("User-Agent", "kvorum"),
-            ("Connection", "close"),
-        ]
-        writer.write(http.send(h11.Request(method="GET", target=target, headers=headers)) or b"")
+        writer.write(http.send(request) or b"")
         while True:
             match http.next_event():
                 case h11.Response(status_code=status):
@@ -85,8 +102,11 @@ async def _answers(parts: SplitResult) -> str | None:
 
 
 async def _command(text: str, timeout: float) -> str | None:
+    # It ends by itself should we be killed and not see to it: else each would leave what hangs behind.
+    ender = [shutil.which("timeout"), "-s", "KILL", str(math.ceil(timeout) + 1)]
     try:
         process = await asyncio.create_subprocess_exec(
+            *(ender if ender[0] else ()),
             *("/bin/sh", "-c", text),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,

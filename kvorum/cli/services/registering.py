@@ -28,7 +28,7 @@ from kvorum.cli.holding import Ended, Signalled
 from kvorum.cli.services.checks import Check, parsed
 from kvorum.cli.services.health import Health
 from kvorum.cli.services.listing import checked, pairs
-from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure, current, duration
+from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure, current, duration, positive_duration
 from kvorum.errors import KvorumError
 from kvorum.services.asynchronous import AsyncRegistration
 from kvorum.services.records import Instance, instance
@@ -80,10 +80,18 @@ class Checking:
     "--check", "check_text", metavar="CHECK", help="http://…, https://…, tcp://HOST:PORT or a command."
 )
 @click.option(
-    "--check-interval", default="2s", show_default=True, callback=duration, help="From check to check."
+    "--check-interval",
+    default="2s",
+    show_default=True,
+    callback=positive_duration,
+    help="From check to check.",
 )
 @click.option(
-    "--check-timeout", default="1s", show_default=True, callback=duration, help="What hangs has failed."
+    "--check-timeout",
+    default="1s",
+    show_default=True,
+    callback=positive_duration,
+    help="What hangs has failed.",
 )
 @click.option(
     "--failures", default=2, show_default=True, type=click.IntRange(1), help="So many in a row: off the list."
@@ -147,6 +155,7 @@ class _Keeper:
         self._events: asyncio.Queue[Signalled | Ended | _Broken] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
         self._leaving: asyncio.Task[None] | None = None
+        self._withdrawing: asyncio.Task[None] | None = None
 
     async def run(self, client: AsyncClient) -> int:
         """The exit code. Raises KvorumError where the first registration fails, and there is no command that
@@ -215,8 +224,10 @@ class _Keeper:
 
     async def _end_tasks(self) -> None:
         for task in self._tasks:
-            task.cancel()  # once: what withdraws it must not be cut off
+            task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._withdrawing is not None:
+            await self._withdrawing
 
     # On the list and off it.
 
@@ -248,7 +259,9 @@ class _Keeper:
             try:
                 await self._is_unwell.wait()
             finally:
-                await self._withdraw(registration)
+                # A task of its own: who cancels this one does not cut that off.
+                self._withdrawing = asyncio.create_task(self._withdraw(registration))
+                await asyncio.shield(self._withdrawing)
 
     async def _withdraw(self, registration: AsyncRegistration) -> None:
         try:
@@ -285,5 +298,6 @@ class _Keeper:
         )
 
     def _tell(self, text: str) -> None:
-        """On stderr: the other one is the command's."""
-        print(f"kvorum: {self._one.name} {self._one.id}: {text}", file=sys.stderr, flush=True)
+        """On stderr: the other one is the command's. That nobody reads it any more ends nothing."""
+        with suppress(OSError):
+            print(f"kvorum: {self._one.name} {self._one.id}: {text}", file=sys.stderr, flush=True)

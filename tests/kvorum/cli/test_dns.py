@@ -7,11 +7,17 @@ import re
 import signal
 import socket
 import subprocess
+from pathlib import Path
 
+import dns.message
+import dns.query
+import dns.rcode
 import pytest
 
 from tests.common.commands import KVORUM, tool
-from tests.common.servers import ROOT, Server
+from tests.common.nodes import wait_until
+from tests.common.ports import free_port
+from tests.common.servers import ROOT, Server, running, start_kvorum
 
 MISTAKES = [
     (["--listen", "5353"], "--listen '5353' is wrong: expected HOST:PORT, such as 127.0.0.1:5353"),
@@ -19,6 +25,9 @@ MISTAKES = [
     (["--listen", "127.0.0.1:99999"], "--listen '127.0.0.1:99999' is wrong"),
     (["--domain", "a..b"], "--domain 'a..b' is no name of DNS: "),
     (["--domain", "."], "--domain '.' is wrong: expected a domain of its own, such as kvorum."),
+    (["--domain", ".".join(["x" * 60] * 4)], "--domain 'xx"),
+    (["--ttl", "600000h"], "--ttl of 2160000000 s is too long: expected at most 2147483647 s"),
+    (["--negative-ttl", "600000h"], "--negative-ttl of 2160000000 s is too long"),
     (["--ttl", "soon"], "Invalid value for '--ttl': 'soon' is no duration"),
 ]
 
@@ -44,6 +53,31 @@ def test_a_port_that_is_taken_is_one_sentence(kind: socket.SocketKind) -> None:
         ran = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=False)
     assert (ran.returncode, ran.stdout) == (1, "")
     assert re.fullmatch(rf"Error: cannot listen on 127\.0\.0\.1:{port}: .*in use.*\n", ran.stderr), ran.stderr
+
+
+def test_what_it_says_need_not_be_read(tmp_path: Path) -> None:
+    """A log that is no more does not end it, before it knows anything."""
+    port = free_port()
+    words = [*KVORUM, "--endpoints", f"127.0.0.1:{port}", "dns", "--listen", "127.0.0.1:0"]
+    with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            found = re.search(r" port (\d+), UDP and TCP$", process.stderr.readline())
+            assert found is not None
+            process.stderr.close()
+            query = dns.message.make_query("kvorum", "SOA")
+
+            def is_known() -> bool:
+                answer = dns.query.tcp(query, "127.0.0.1", port=int(found[1]), timeout=5)
+                return answer.rcode() == dns.rcode.NOERROR
+
+            assert not is_known()
+            with running(start_kvorum(tmp_path, port=port)):
+                wait_until(lambda: process.poll() is not None or is_known())
+            process.terminate()
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

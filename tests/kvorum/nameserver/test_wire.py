@@ -126,6 +126,14 @@ def test_edns_of_a_later_version_is_told_ours() -> None:
     assert (answer.rcode(), answer.edns, answer.answer) == (dns.rcode.BADVERS, 0, [])
 
 
+@pytest.mark.parametrize("edns", [0, 1])
+def test_of_ednss_flags_the_wish_for_signatures_comes_back_and_no_other(edns: int) -> None:
+    """RFC 3225; others are not known here (RFC 6891)."""
+    query = dns.message.make_query("web.service.kvorum", "A", use_edns=edns, ednsflags=0xFFFF)
+    assert asked(query).ednsflags & 0xFFFF == dns.flags.DO
+    assert asked(dns.message.make_query("web.service.kvorum", "A", use_edns=edns)).ednsflags & 0xFFFF == 0
+
+
 def test_unknown_edns_options_are_ignored() -> None:
     """Cookies, and the client's network."""
     options = [dns.edns.GenericOption(10, b"12345678"), dns.edns.ECSOption("192.0.2.0", 24)]

@@ -33,6 +33,19 @@ def test_it_replaces_what_it_has_read() -> None:
     assert sent["success"] == [{"request_put": {"key": b64(b"n"), "value": b64(b"7")}}]
 
 
+@pytest.mark.parametrize(("value", "number"), [(b"5", 5), (b"-5", -5), (b" 5\n", 5)])
+def test_it_is_what_people_write(value: bytes, number: int) -> None:
+    stage = Stage(answer(**kvs(value, 9)))
+    assert stage.run(counter.read(stage.core, "n")) == number
+
+
+@pytest.mark.parametrize("value", [b"", b"x", b"5.0", b"1_000", b"5 6", b"9" * 5000])
+def test_what_is_no_number_is_not_taken_for_one(value: bytes) -> None:
+    stage = Stage(answer(**kvs(value, 9)))
+    with pytest.raises(KvorumError, match=r"the counter b'n' is b'.*': expected a whole number"):
+        stage.run(counter.read(stage.core, "n"))
+
+
 def test_who_is_too_late_begins_with_what_is_there_then() -> None:
     """After a while that grows; nothing is read beside."""
     losses = [changed_first(b"%d" % number, number) for number in range(10, 16)]

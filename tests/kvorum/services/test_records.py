@@ -108,6 +108,12 @@ def test_what_is_no_record_is_refused(value: bytes) -> None:
         decode(b"/services/web/1", value)
 
 
+def test_a_huge_value_is_no_record() -> None:
+    """Whoever reads all of them is not held up by one."""
+    with pytest.raises(BadRecord, match="is no record of a service: expected at most 65536 bytes"):
+        decode(b"/services/web/1", b'{"Addr":"a:1","Metadata":"%b"}' % (b"x" * 65536))
+
+
 def test_what_is_no_text_is_in_no_record() -> None:
     """Or whoever writes it to a terminal, a file or a packet would fail for all instances."""
     with pytest.raises(BadRecord):
@@ -174,6 +180,7 @@ WRONG = [
     ({"metadata": {"1": "a"}}, "the metadata name '1' is wrong"),
     ({"metadata": {"a": 1}}, "the metadata a is 1: expected a string"),
     ({"metadata": {"a": "\ud800"}}, "is no text"),
+    ({"metadata": {"a": "x" * 65536}}, "bytes: expected no more than 65536"),
     ({"weight": -1}, "the weight -1 is wrong: expected a whole number from 0 to 65535"),
     ({"weight": 65536}, "the weight 65536 is wrong"),
     ({"weight": True}, "the weight True is wrong"),

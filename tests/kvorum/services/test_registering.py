@@ -139,6 +139,23 @@ def test_what_is_refused_is_tried_again_too() -> None:
     assert [one and one.rpartition(": ")[2] for one in told] == ["permission denied", None]
 
 
+def test_an_entry_that_could_not_be_put_back_is_put_back_later() -> None:
+    """That its lease lives again says nothing of it."""
+    stage, plans, told = staged(GONE, answer(TTL="9"), DENIED, ALIVE, LEASE_EXISTS, answer(), ALIVE)
+    keep(stage, plans.keep())
+    assert paths(stage)[:6] == [KEEPALIVE, GRANT, PUT, KEEPALIVE, GRANT, PUT]
+    assert [one and one.rpartition(": ")[2] for one in told] == ["permission denied", None]
+    assert paths(stage)[6:] == [KEEPALIVE, KEEPALIVE]
+
+
+def test_an_answer_that_says_nothing_does_not_end_it() -> None:
+    """Somebody between us and the store may give any."""
+    stage, plans, _ = staged(answer(), GONE, answer(), answer(), ALIVE)
+    keep(stage, plans.keep())
+    assert paths(stage) == [KEEPALIVE, KEEPALIVE, GRANT, PUT, KEEPALIVE, KEEPALIVE]
+    assert plans.ttl == 9
+
+
 def test_to_withdraw_is_to_revoke() -> None:
     """Once is enough, and one that is gone already is no error."""
     stage, plans, _ = staged(answer(), NO_LEASE)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +16,7 @@ import pytest
 from kvorum.cli.services.checks import parsed
 from tests.common.nodes import wait_until
 from tests.common.ports import free_port
+from tests.common.servers import ROOT
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], object]
 
@@ -112,6 +116,34 @@ def is_alive(pid: str) -> bool:
         return False
 
 
+def test_a_command_that_hangs_does_not_outlive_for_long_who_runs_it(tmp_path: Path) -> None:
+    """He may be killed, and see to nothing any more."""
+    pids, made = tmp_path / "pids", tmp_path / "made"
+    check = f"sleep 100 & echo $! $$ > {made}; mv {made} {pids}; wait"
+    code = (
+        f"import asyncio; from kvorum.cli.services.checks import parsed; asyncio.run(parsed({check!r})(0.9))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as process:
+        wait_until(pids.exists)
+        process.kill()
+    wait_until(lambda: not any(map(is_alive, pids.read_text().split())))
+
+
+async def test_a_user_in_the_address_is_who_asks() -> None:
+    heads = list[bytes]()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        assert await parsed(f"http://ann:a%20b@127.0.0.1:{port}/")(5.0) is None
+    assert b"\r\nAuthorization: Basic " + base64.b64encode(b"ann:a b") + b"\r\n" in heads[0]
+    assert b"\r\nHost: 127.0.0.1:%d\r\n" % port in heads[0]
+
+
 async def test_what_a_command_leaves_behind_ends_with_it(tmp_path: Path) -> None:
     """Or each check would leave a process."""
     pid_file = tmp_path / "pid"
@@ -128,6 +160,8 @@ async def test_what_a_command_leaves_behind_ends_with_it(tmp_path: Path) -> None
         ("tcp://a:x", "the check 'tcp://a:x' is wrong"),
         ("http://[x", "the check 'http://[x' is wrong"),
         (" ", "the check is empty: expected http"),
+        ("http://a:80/my page", "the check 'http://a:80/my page' is wrong: expected http://HOST:PORT"),
+        ("http://a:80/ü", "the check 'http://a:80/ü' is wrong"),
     ],
 )
 def test_what_is_no_check_is_named(text: str, said: str) -> None:

@@ -258,6 +258,62 @@ def test_without_a_command_no_server_is_one_clear_sentence() -> None:
     assert ran.stderr.count("\n") == 1
 
 
+def test_what_it_says_need_not_be_read(store: Server, client: Client, name: str, tmp_path: Path) -> None:
+    """A log that is no more does not end the command, nor what is done for it."""
+    well = tmp_path / "well"
+    well.touch()
+    words = [
+        "--addr",
+        ADDR,
+        "--check",
+        f"test -e {well}",
+        *EVERY_MOMENT,
+        "--failures=1",
+        "--",
+        "sleep",
+        "100",
+    ]
+    words = [*KVORUM, "--endpoints", store.url, "service", "register", name, *words]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, cwd=ROOT) as process:
+        try:
+            assert process.stderr is not None
+            process.stderr.readline()
+            process.stderr.close()
+            for _ in range(2):
+                well.unlink()
+                wait_until(lambda: listed(client, name) == [] or process.poll() is not None)
+                well.touch()
+                wait_until(lambda: listed(client, name) == [ADDR] or process.poll() is not None)
+            assert process.poll() is None
+            process.terminate()
+            assert process.wait(20) == 143
+        finally:
+            process.kill()
+
+
+def test_a_signal_does_not_cut_off_what_withdraws_it(tmp_path: Path, name: str) -> None:
+    """It is off the list as soon as the store can be told, and not when its time is over."""
+    well, checked = tmp_path / "well", tmp_path / "checked"
+    well.touch()
+    check = f"test -e {well} || {{ echo >> {checked}; false; }}"
+    words = ["--ttl=60s", "--check", check, *EVERY_MOMENT, "--failures=1"]
+    with (
+        running(start_kvorum(tmp_path)) as server,
+        Client(server.url) as client,
+        registered(server, client, name, *words) as one,
+    ):
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            well.unlink()
+            wait_until(lambda: checked.exists() and checked.read_text().count("\n") > 2)
+            one.signal(signal.SIGTERM)
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+        code, said = one.end()
+        assert (code, listed(client, name)) == (0, [])
+        assert "withdrawn" in said
+
+
 def test_the_end_is_not_waited_for_for_long_where_the_store_is_away(tmp_path: Path, name: str) -> None:
     """The command is told within a second, and what remains on the list is said."""
     with running(start_kvorum(tmp_path)) as server, Client(server.url) as client:
@@ -287,6 +343,11 @@ MISTAKES = [
     (["web", "--addr", ADDR, "--ttl", "soon"], "Invalid value for '--ttl': 'soon' is no duration"),
     (["web", "--addr", ADDR, "--weight", "-1"], "the weight -1 is wrong"),
     (["web", "--addr", ADDR, "--check", "tcp://x"], "the check 'tcp://x' is wrong: expected tcp://HOST:PORT"),
+    (
+        ["web", "--addr", ADDR, "--check-interval", "0s"],
+        "Invalid value for '--check-interval': '0s' is wrong",
+    ),
+    (["web", "--addr", ADDR, "--check-timeout", "0s"], "Invalid value for '--check-timeout': '0s' is wrong"),
     (["web", "--addr", ADDR, "--failures", "0"], "Invalid value for '--failures'"),
     (["web", "--addr", ADDR, "--", "no-such-program"], "command 'no-such-program' cannot be run"),
 ]

@@ -20,10 +20,16 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_turns_go_on_from_call_to_call() -> None:
-    """By weight, whoever was the first."""
+    """By weight in each round, whoever was the first."""
     taken = "".join(turns.pick("web", (), {}, "", AMONG).id for _ in range(8))
-    assert Counter(taken[:4]) == Counter("aabc")
-    assert taken[:4] == taken[4:]
+    assert Counter(taken[:4]) == Counter(taken[4:]) == Counter("aabc")
+
+
+def test_turns_are_even_where_one_round_is_over_and_the_next_begins() -> None:
+    equal = [Instance("web", id_, f"{id_}:80") for id_ in "abc"]
+    for number in range(9):
+        taken = "".join(turns.pick(f"web{number}", (), {}, "", equal).id for _ in range(6))
+        assert taken == taken[:3] * 2
 
 
 def test_the_first_turn_is_anybodys(home: Path) -> None:
