@@ -142,7 +142,7 @@ class _Bash(_Completing, BashComplete):
     def get_completion_args(self) -> tuple[list[str], str]:
         line = os.environ["KVORUM_COMP_LINE"]
         words = split_arg_string(line)
-        if line[-1:].isspace() and not _is_in_quotes(line):
+        if line[-1:].isspace() and not _open_quote(line):
             words.append("")
         self._line, self._incomplete = line, words[-1]
         return words[1:-1], words[-1]
@@ -152,21 +152,32 @@ class _Bash(_Completing, BashComplete):
         return item
 
     def format_completion(self, item: CompletionItem) -> str:
-        value = item.value
-        if not _is_in_quotes(self._line):
+        value, quote = item.value, _open_quote(self._line)
+        if not quote:
             breaks = [mark for mark in ":=" if mark in os.environ.get("KVORUM_COMP_BREAKS", "")]
             kept = max((self._incomplete.rfind(mark) + 1 for mark in breaks), default=0)
-            value = re.sub(r"([^\w@%+=:,./-])", r"\\\1", value[kept:])
-        return f"{item.type},{value}"
+            value = value[kept:]
+        return f"{item.type},{_as_typed(value, quote)}"
 
 
-def _is_in_quotes(line: str) -> bool:
-    """Whether a quote is open at the end of the line."""
+def _as_typed(value: str, quote: str) -> str:
+    """As it has to stand in the line, behind an open quote, to be this value. Whoever may put keys could have
+    a command run otherwise."""
+    if quote == "'":
+        return value.replace("'", "'\\''")
+    if quote == '"':
+        # No backslash keeps an interactive bash from looking for ! in its history; single quotes do.
+        return re.sub(r'([\\"$`])', r"\\\1", value).replace("!", "\"'!'\"")
+    return re.sub(r"([^\w@%+=:,./-])", r"\\\1", value)
+
+
+def _open_quote(line: str) -> str:
+    """The one that is open at the end of the line; empty if none is."""
     quote = ""
     for character in re.sub(r"\\.", "", line):
         if character in "'\"" and quote in ("", character):
             quote = "" if quote else character
-    return bool(quote)
+    return quote
 
 
 class _Zsh(_Completing, ZshComplete):

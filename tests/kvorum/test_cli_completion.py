@@ -124,6 +124,19 @@ def test_bash_completes_what_it_takes_apart(tmp_path: Path, filled: Server) -> N
         terminal.wait_for("compl/with\\ space")
 
 
+@pytest.mark.parametrize("quote", ["", "'", '"'])
+def test_a_key_is_no_command(quote: str, tmp_path: Path, filled: Server) -> None:
+    """Whatever somebody calls a key: what bash completes is that name, and runs nothing."""
+    key = """compl/hostile $(touch ran)`touch ran`'"!!\\;touch ran"""
+    assert run("kvorum", filled, ["put", key, "1"])[0] == 0
+    with shell("bash", tmp_path, filled.port) as terminal:
+        terminal.type(f"kvorum get --keys-only {quote}compl/ho\t\n")
+        terminal.wait_for(f"\n{key}\r\n")
+        terminal.type("echo do''ne\n")
+        terminal.wait_for("done")
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_key_s_folder_is_one_name_however_much_is_below_it() -> None:
     """What is below a folder is skipped with one request."""
     keys = [b"a", *(b"b/%05d" % number for number in range(10_000)), b"b0", b"c/x"]
