@@ -71,8 +71,12 @@ def _take_after(descriptor: int, target: Path, mode: int | None) -> None:
         return
     own = os.fstat(descriptor)
     if (old.st_uid, old.st_gid) != (own.st_uid, own.st_gid):
+        # One by one: who may not give files away may still give them to a group of his own. Else those of
+        # our first group could read what only the old one's might.
         with suppress(PermissionError):
-            os.fchown(descriptor, old.st_uid, old.st_gid)
+            os.fchown(descriptor, -1, old.st_gid)
+        with suppress(PermissionError):
+            os.fchown(descriptor, old.st_uid, -1)
     # After the owner: a change of owner takes set-id bits away.
     os.fchmod(descriptor, old.st_mode & 0o7777 if mode is None else mode)
 

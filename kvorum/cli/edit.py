@@ -114,6 +114,8 @@ def _edit(client: Client, name: str, header: bytes, changed: Reader, text: bytes
             try:
                 changes = changed(path.read_bytes())
                 break
+            except OSError as error:
+                raise Failure(f"the editor left no text: {error.strerror}; nothing was written") from None
             except BadContent as problem:
                 if not (terminal.can_ask() and terminal.confirmed(f"{problem}. Edit again?")):
                     raise Failure(str(problem), EXIT_INVALID_INPUT) from None

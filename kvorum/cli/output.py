@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from kvorum.cli.settings import EXIT_BAD_FEATURE, Failure, Settings, current
@@ -26,10 +28,25 @@ _RESPONSES = ("response_range", "response_put", "response_delete_range", "respon
 
 
 def write(data: bytes | str) -> None:
-    """What was no text in an argument goes out as the bytes it was."""
-    sys.stdout.flush()
-    sys.stdout.buffer.write(data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data)
-    sys.stdout.buffer.flush()
+    """What was no text in an argument goes out as the bytes it was. Raises Failure where it cannot, and
+    BrokenPipeError where nobody wants it any more."""
+    if sys.stdout is None:
+        raise Failure("there is no standard output to write to")
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _forget_output()
+        raise Failure(f"standard output cannot be written: {error.strerror}") from None
+
+
+def _forget_output() -> None:
+    """What is still in the buffer would be written once more at the end, with a complaint of Python's."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def refuse_table(settings: Settings) -> None:

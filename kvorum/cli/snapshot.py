@@ -14,7 +14,7 @@ from typing import BinaryIO
 import click
 
 from kvorum import atomic_file
-from kvorum.cli import output
+from kvorum.cli import output, signals
 from kvorum.cli.absent import named_where_absent
 from kvorum.cli.completing import files
 from kvorum.cli.examples import examples
@@ -54,7 +54,11 @@ def save(arguments: Arguments) -> None:
             f"snapshot must be requested to one selected node, not multiple [{several}]", EXIT_INTERRUPTED
         )
     try:
-        with _replacing(Path(arguments[0])) as file, bar("snapshot") as progress:
+        with (
+            signals.as_exceptions(),
+            _replacing(Path(arguments[0])) as file,
+            bar("snapshot") as progress,
+        ):
             _fetch(settings, file, progress)
     except KvorumError as error:
         raise Failure(str(error), EXIT_INTERRUPTED) from None

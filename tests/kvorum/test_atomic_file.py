@@ -28,6 +28,30 @@ def test_mode_and_owner_stay(tmp_path: Path) -> None:
     assert after.st_ino != before.st_ino
 
 
+def test_the_group_stays_where_the_owner_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is not root may write into a folder, and replace a file there that is another's and his group's."""
+    file = tmp_path / "f"
+    file.write_text("old")
+    given: list[int] = []
+
+    def fchown(descriptor: int, user: int, group: int) -> None:
+        if user != -1:
+            raise PermissionError
+        given.append(group)
+
+    stats = os.fstat
+
+    def another_s(descriptor: int) -> os.stat_result:
+        mode, *rest = stats(descriptor)
+        return os.stat_result((mode, *rest[:3], 12, 34, *rest[5:]))
+
+    monkeypatch.setattr("kvorum.atomic_file.os.fchown", fchown)
+    monkeypatch.setattr("kvorum.atomic_file.os.fstat", another_s)
+    atomic_file.replace(file, b"new")
+    assert given == [file.stat().st_gid]
+    assert file.read_text() == "new"
+
+
 def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
     """As root, one could have put a file in the place of /dev/null."""
     pipe = tmp_path / "pipe"

@@ -253,6 +253,20 @@ def test_another_endpoint_is_tried(kvorum_server: Server) -> None:
     assert ran.stdout == b"OK\n"
 
 
+@pytest.mark.parametrize(
+    ("to", "complaint"),
+    [
+        (">/dev/full", "standard output cannot be written: No space left on device"),
+        (">&-", "there is no standard output to write to"),
+    ],
+)
+def test_what_cannot_be_written_is_one_clear_sentence(to: str, complaint: str, kvorum_server: Server) -> None:
+    """And no success."""
+    words = shlex.join([*KVORUM, f"--endpoints=127.0.0.1:{kvorum_server.port}", "put", "unsaid", "1"])
+    ran = subprocess.run(f"{words} {to}", shell=True, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (ran.returncode, ran.stderr) == (1, f"Error: {complaint}\n")
+
+
 def test_bytes_that_are_no_text(kvorum_server: Server) -> None:
     """Keys and values of any bytes go in and come out as they are."""
     value = bytes(range(1, 256)) * 3 + b"\n"

@@ -164,3 +164,13 @@ def test_many_at_once_lose_nothing(user: User) -> None:
     ]
     assert [process.wait() for process in running] == [0] * 5
     assert len(yaml.safe_load(user.file.read_text())["contexts"]) == 5
+
+
+@pytest.mark.parametrize(
+    "flag", ["discovery-srv=example.org", "insecure-transport=false", "keepalive-time=1s"]
+)
+def test_what_a_context_does_not_keep_is_refused(user: User, flag: str) -> None:
+    """It would be dropped in silence; nothing of the context is written."""
+    said = user.kvorum("config", "set-context", "here", "--endpoints=a:1", f"--{flag}", code=128)
+    assert said == f"Error: a context does not keep --{flag.partition('=')[0]}\n"
+    assert not user.file.exists()

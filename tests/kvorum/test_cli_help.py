@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import resource
 import shlex
@@ -17,6 +18,7 @@ from tests.common.commands import KVORUM
 from tests.common.servers import ROOT
 
 HELP_SECONDS = 0.150
+HELP_RUNS_MAX = 100
 SLOW = {
     *("aiohttp", "asyncio", "dns", "email", "http.client", "jinja2", "json", "logging", "orjson"),
     *("pydantic", "rich", "ssl", "subprocess", "tomllib", "yaml"),
@@ -103,14 +105,21 @@ def test_the_help_imports_nothing_slow() -> None:
 
 
 def test_the_help_is_there_at_once() -> None:
-    """In the best of ten runs, by processor time: how busy the machine is does not count."""
-    took = []
-    for _ in range(10):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([*KVORUM, "--help"], capture_output=True, cwd=ROOT, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        took.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(took) < HELP_SECONDS
+    """By processor time, and of many runs the best: on a busy machine others share the core's caches and
+    units, which makes any of them slower and none faster."""
+    took = math.inf
+    for _ in range(HELP_RUNS_MAX):
+        took = min(took, processor_seconds_of([*KVORUM, "--help"]))
+        if took < HELP_SECONDS:
+            return
+    raise AssertionError(f"{took:.3f} s")
+
+
+def processor_seconds_of(command: list[str]) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, capture_output=True, cwd=ROOT, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def test_the_server_s_help_has_an_example() -> None:

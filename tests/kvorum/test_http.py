@@ -187,7 +187,7 @@ def test_a_stream_that_is_refused_leaves_no_connection_open(make_client: MakeCli
         with pytest.raises(ServerError, match="no") as caught:
             client.watch("a").start()
         assert caught.value.__cause__ is not caught.value
-    assert hung_up.wait(SECONDS)
+        assert hung_up.wait(SECONDS), "while the client is still open"
 
 
 def test_a_refused_stream_whose_reason_does_not_come_is_given_up(make_client: MakeClient) -> None:

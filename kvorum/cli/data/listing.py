@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from kvorum.cli.data.reading import at_one_revision
 from kvorum.messages import prefix_end
 from kvorum.types import KeyValue
 
@@ -43,6 +44,10 @@ def _entry_path(key: bytes, prefix: bytes) -> bytes:
 
 def level(client: Client, prefix: bytes, revision: int = 0) -> list[Entry]:
     """All entries, with keys only. A directory costs a page at most, however much it holds."""
+    return at_one_revision(lambda: _level(client, prefix, revision), revision)
+
+
+def _level(client: Client, prefix: bytes, revision: int) -> list[Entry]:
     found: list[Entry] = []
     limit = _FIRST_PAGE
     start, end = prefix or b"\0", prefix_end(prefix)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from kvorum.cli.data.changes import Snapshot
+from kvorum.errors import Compacted
 from kvorum.messages import prefix_end
 from kvorum.types import KeyValue
 
@@ -17,7 +18,9 @@ _PAGE_BYTES = 2 << 20
 _PAGE_KEYS_MAX = 5_000
 # Other keys between those that are asked for that it is worth to read along.
 _STRANGERS_PER_KEY, _STRANGERS = 20, 1_000
+_TRIES = 5
 Report = Callable[[int, int], None]
+T = TypeVar("T")
 
 
 def _nobody(done: int, total: int) -> None:
@@ -29,7 +32,20 @@ def under(
 ) -> Snapshot:
     """All that is under a prefix, at ``revision`` or now. ``report`` is told how many of how many are read.
     Raises Compacted and FutureRevision."""
-    return _between(client, prefix or b"\0", prefix_end(prefix), revision, keys_only, report)
+    start, end = prefix or b"\0", prefix_end(prefix)
+    return at_one_revision(lambda: _between(client, start, end, revision, keys_only, report), revision)
+
+
+def at_one_revision(read: Callable[[], T], revision: int = 0) -> T:
+    """What is read in pages. Where all is to be as of now, and the history of the first page is compacted
+    before the last is read, it is begun anew. Raises Compacted where that is so again and again."""
+    for _ in range(_TRIES - 1):
+        try:
+            return read()
+        except Compacted:
+            if revision:
+                raise
+    return read()
 
 
 def _between(
@@ -51,6 +67,10 @@ def _between(
 
 def of(client: Client, keys: Collection[bytes], *, revision: int = 0, report: Report = _nobody) -> Snapshot:
     """Those of these keys that there are, at ``revision`` or now."""
+    return at_one_revision(lambda: _of(client, keys, revision, report), revision)
+
+
+def _of(client: Client, keys: Collection[bytes], revision: int, report: Report) -> Snapshot:
     if not keys:
         return Snapshot(revision or client.range(b"\0", limit=1, keys_only=True).revision, {})
     first, end = min(keys), max(keys) + b"\0"

@@ -53,6 +53,14 @@ def test_what_is_unchanged_is_not_written(editor, kvorum: CommandLine) -> None:
     assert kvorum.ok("ls", "-l", "/ed2", "-w", "json") == before
 
 
+def test_an_editor_that_leaves_no_file_has_written_nothing(editor, kvorum: CommandLine) -> None:
+    editor('rm "$1"')
+    kvorum.ok("put", "/ed23/a", "old")
+    said = kvorum.fails("edit", "/ed23/a")
+    assert said == "the editor left no text: No such file or directory; nothing was written"
+    assert kvorum.values("/ed23") == {"/ed23/a": "old"}
+
+
 def test_an_interrupt_is_the_editor_s_affair(editor, kvorum: CommandLine) -> None:
     """Ctrl-C goes to whoever is on the terminal. In an editor it ends some mode, and not the editing."""
     editor('kill -INT $PPID; kill -QUIT $PPID; echo "in spite of it" > "$1"')

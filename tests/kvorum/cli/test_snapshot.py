@@ -6,15 +6,16 @@ import base64
 import fcntl
 import hashlib
 import subprocess
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
-from tests.common.commands import Ran, run, run_here
-from tests.common.servers import Server, etcd_binary
+from tests.common.commands import KVORUM, Ran, run, run_here
+from tests.common.servers import ROOT, Server, etcd_binary
 
 
 def save(url: str, file: Path) -> Ran:
@@ -69,11 +70,13 @@ NOTHING = hashlib.sha256().digest()
 
 
 class Liar:
-    """A server that answers every request with ``body``, and hangs up before its end if told."""
+    """A server that answers every request with ``body``, and hangs up before its end if told, when it may."""
 
     def __init__(self) -> None:
         self.body = b""
         self.is_cut = False
+        self.may_end = Event()
+        self.may_end.set()
 
 
 @pytest.fixture
@@ -89,6 +92,7 @@ def liar() -> Iterator[tuple[Liar, str]]:
             self.send_header("Content-Length", str(len(told.body) + told.is_cut))
             self.end_headers()
             self.wfile.write(told.body)
+            told.may_end.wait()
             self.close_connection = True
 
         def log_message(self, *arguments: object) -> None:
@@ -138,3 +142,20 @@ def test_two_do_not_write_the_same_file(etcd_server: Server, tmp_path: Path) -> 
         said = save(etcd_server.url, tmp_path / "db")
         assert said == (5, "", f"Error: somebody else is writing {tmp_path / 'db.part'}\n")
         assert (tmp_path / "db.part").read_bytes() == b"half"
+
+
+def test_a_signal_leaves_nothing(liar: tuple[Liar, str], tmp_path: Path) -> None:
+    """Though much has come already."""
+    told, url = liar
+    told.body, told.is_cut = frames(DATA), True
+    told.may_end.clear()
+    words = [*KVORUM, f"--endpoints={url}", "--command-timeout=1m", "snapshot", "save", str(tmp_path / "db")]
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, cwd=ROOT) as process:
+        deadline = time.monotonic() + 20
+        while not (tmp_path / "db.part").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.terminate()
+        assert process.wait(20) == 143
+    told.may_end.set()
+    assert list(tmp_path.iterdir()) == []
