@@ -118,7 +118,7 @@ def _until_done(attempt: Callable[[], T], who: str) -> T:
                 raise
             if not tries:
                 _tell(who, error)
-            time.sleep(min(0.1 * 2**tries, 1.0))
+            time.sleep(min(0.1 * 2 ** min(tries, 4), 1.0))
     raise AssertionError
 
 

@@ -5,10 +5,11 @@
     _web._tcp.service.kvorum.       SRV (RFC 2782); _web._v2.service.kvorum. of those with the tag
     0a000001.addr.kvorum.           A of 10.0.0.1: what SRV records name, where an instance has no host name
 
-Decisions: A and AAAA name only the nearest instances, since resolvers do not keep an order; SRV names all,
-the nearest with the lowest priority. Whose weight is 0 is named only where nobody has any. A name exists as
-long as there is an instance for it. An instance with a host name has no address here: where there are only
-such, an A or AAAA question is answered with one of them as CNAME, which nobody is to keep (TTL 0).
+Decisions: A and AAAA name only the nearest instances with such addresses, since resolvers do not keep an
+order; SRV names all, the nearest with the lowest priority. Whose weight is 0 is named only where nobody has
+any. A name exists as long as there is an instance for it. An instance with a host name has no address here:
+where the nearest have nothing else, an A or AAAA question is answered with one of them as CNAME, which nobody
+is to keep (TTL 0).
 """
 
 from __future__ import annotations
@@ -174,7 +175,7 @@ class Answers:
         groups = self._by_nearness([one for one in instances if one.weight] or instances)
         match rdtype:
             case dns.rdatatype.A | dns.rdatatype.AAAA | dns.rdatatype.CNAME:
-                return [self._hosts(groups[0], rdtype)]
+                return [self._hosts(groups, rdtype)]
             case dns.rdatatype.SRV:
                 return [self._services(group, priority) for priority, group in enumerate(groups)]
             case dns.rdatatype.TXT:
@@ -187,11 +188,12 @@ class Answers:
             groups.setdefault(nearness(one, self._settings.zone), []).append(one)
         return [groups[common] for common in sorted(groups, reverse=True)]
 
-    def _hosts(self, near: list[Instance], rdtype: dns.rdatatype.RdataType) -> list[Rdata]:
-        hosts = [one.host for one in near]
-        if any(map(_is_address, hosts)):
-            return _addresses(hosts, rdtype)
-        targets = [target for one in near if (target := self._target(one)) is not None]
+    def _hosts(self, groups: list[list[Instance]], rdtype: dns.rdatatype.RdataType) -> list[Rdata]:
+        """Of the nearest, and, where these have no address of the kind, of the nearest that have."""
+        if any(_is_address(one.host) for one in groups[0]):
+            found = (_addresses([one.host for one in group], rdtype) for group in groups)
+            return next(filter(None, found), [])
+        targets = [target for one in groups[0] if (target := self._target(one)) is not None]
         return [_record(CNAME, dns.rdatatype.CNAME, target) for target in targets]
 
     def _services(self, group: list[Instance], priority: int) -> list[Rdata]:

@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -131,6 +133,32 @@ def test_both_sides_may_be_lost(capfd: pytest.CaptureFixture[str], key: str) -> 
             wait_until(lambda: content(there, key).get("2") == b"behind it")
         assert content(there, key) == content(here, key)
         assert content(there, key)["0"] == b"while the destination is down"
+
+
+def test_an_outage_may_take_an_hour(
+    kvorum_server: Server, key: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whose pauses take no time here. They grow, but not for ever, and the trouble is told once."""
+    pauses: list[float] = []
+    monkeypatch.setattr("kvorum.cli.mirroring.time", SimpleNamespace(sleep=pauses.append))
+
+    class Away(Client):
+        def transact(self, *arguments: Any, **options: Any) -> Any:
+            if len(pauses) < 4000:
+                raise ConnectionFailed("nobody is there")
+            return super().transact(*arguments, **options)
+
+    with Client(kvorum_server.url) as source, Away(kvorum_server.url) as destination:
+        source.put(f"{key}from/a", "1")
+        copying = Mirroring(source, destination, f"{key}from/".encode(), f"{key}to/".encode(), 128)
+        thread = threading.Thread(target=copying.run)
+        thread.start()
+        wait_until(lambda: content(source, f"{key}to/") or not thread.is_alive())
+        assert content(source, f"{key}to/") == {"a": b"1"}
+        source.close()
+        thread.join(SECONDS)
+    assert max(pauses) <= 1.0
+    assert capfd.readouterr().err == "waiting for the destination: nobody is there\n"
 
 
 def test_history_that_is_gone_ends_it(

@@ -224,6 +224,17 @@ def test_the_nearest_come_first() -> None:
     ]
 
 
+def test_the_nearest_are_those_with_an_address_of_the_kind_that_is_asked_for() -> None:
+    """Who has no IPv6 is not told that there is nobody, because those nearby have nothing else."""
+    zones = {"[fd00::1]:80": "eu", "10.0.0.2:80": "us/1", "10.0.0.3:80": "us/1", "far.example:80": "us/2"}
+    ask = asker(*(instance("web", addr, zone=zone) for addr, zone in zones.items()), zone="eu")
+    assert [line.split()[-1] for line in ask("web.service.kvorum", "AAAA").answer] == ["fd00::1"]
+    assert sorted(line.split()[-1] for line in ask("web.service.kvorum", "A").answer) == [
+        "10.0.0.2",
+        "10.0.0.3",
+    ]
+
+
 def test_who_has_no_weight_is_told_only_where_nobody_has_any() -> None:
     drained, other = instance("web", "10.0.0.1:80", weight=0), instance("web", "10.0.0.2:80")
     for rdtype in ("A", "SRV", "TXT"):
