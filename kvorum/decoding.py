@@ -234,10 +234,11 @@ def json_kind(name: str, from_json: Callable[[Any], Any]) -> Kind:
     def from_text(data: bytes) -> Any:
         text = text_of(data)
         try:
-            value = json.loads(text)
-        except ValueError:
+            return from_json(json.loads(text))
+        except Unfit:
+            raise
+        except (ValueError, RecursionError):
             unfit(f"{name} in JSON", text)
-        return from_json(value)
 
     return Kind(name, from_text, from_json)
 
@@ -248,7 +249,11 @@ def _list(make: Callable[[Iterable[Any]], Any], element: Kind) -> Kind:
     def from_json(value: Any) -> Any:
         if not isinstance(value, list):
             unfit(name, value)
-        return make(_within(f"[{index}]", element, one) for index, one in enumerate(value))
+        found = [_within(f"[{index}]", element, one) for index, one in enumerate(value)]
+        try:
+            return make(found)
+        except TypeError:  # a set of lists
+            unfit(f"{name} whose elements can stand in a set", value)
 
     return json_kind(name, from_json)
 

@@ -80,7 +80,7 @@ class _Gathering:
         try:
             text = data.decode()
             return json.loads(text) if _is_json(annotation) else text if annotation is str else text.strip()
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             wanted = "text" if isinstance(error, UnicodeDecodeError) else "JSON"
             self.problems.append(Problem(key, f"expected {name_of(annotation)} in {wanted}: {error}"))
             return None

@@ -98,6 +98,8 @@ def test_a_value_is_read_as_its_type(annotation: Any, data: bytes, value: object
             "[0]: expected a Backend with host, its value is '{\"weight\": 1}'",
         ),
         (list[Backend], b'[{"host": "a", "weight": "1"}]', "[0].weight: expected an int, its value is '1'"),
+        (list[Any], b"[" * 100_000, f"expected a list in JSON, its value is '{'[' * 40}…'"),
+        (set[Any], b"[[1]]", "expected a list whose elements can stand in a set, its value is '[[1]]'"),
         (int | None, b"some", "expected an int or null, its value is 'some'"),
     ],
 )

@@ -97,9 +97,10 @@ def test_all_problems_are_told_at_once() -> None:
 
 
 def test_what_is_no_json_is_said() -> None:
-    """Before pydantic sees it."""
-    [(key, text)] = problems({"database/host": b"", "tags": b"a, b"})
-    assert (key, text.split(":")[0]) == ("tags", "expected list[str] in JSON")
+    """Before pydantic sees it; also what is nested so deep that nobody can read it."""
+    for tags in (b"a, b", b"[" * 100_000):
+        [(key, text)] = problems({"database/host": b"", "tags": tags})
+        assert (key, text.split(":")[0]) == ("tags", "expected list[str] in JSON")
 
 
 def test_models_are_known_without_importing_pydantic() -> None:
