@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 
@@ -17,6 +18,9 @@ settings.register_profile(
 settings.load_profile("kvorum")
 
 processes.start = processes.forked_if_ours
+
+# What it changes is to be seen on every machine, or on none.
+os.environ.pop("PYTHONUNBUFFERED", None)
 
 # Whoever runs the suite in the background may have these ignored, and so would all that it starts.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TextIO, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -235,9 +235,28 @@ def version() -> None:
     click.echo(f"kvorum version: {__version__}\nAPI version: {API_VERSION}")
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> NoReturn:
     """The console command: ends the process with etcdctl's exit codes."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    try:
+        code = run(sys.argv[1:] if arguments is None else arguments)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    # At once: Python's own end aborts the process where a thread is in the midst of writing, and has another
+    # exit code where nobody reads stderr any more.
+    if not _flush(sys.stdout):
+        code = code or EXIT_ERROR
+    _flush(sys.stderr)  # that nobody reads it any more is no error
+    os._exit(code)
+
+
+def _flush(stream: TextIO | None) -> bool:
+    """False where it cannot be written. There may be none, and it may be closed."""
+    try:
+        if stream is not None and not stream.closed:
+            stream.flush()
+    except OSError:
+        return False
+    return True
 
 
 def hoisted(arguments: list[str]) -> list[str]:

@@ -10,6 +10,7 @@ from itertools import count
 
 import pytest
 
+from kvorum import Client
 from tests.common.commands import command, run, run_here
 from tests.common.servers import ROOT, Server
 
@@ -152,6 +153,24 @@ def test_a_watch_that_is_cancelled_leaves_the_others(form: str, etcd_server: Ser
 
 SHOWN = {"simple": 3, "json": 2}
 """How many lines come for the two of them."""
+
+
+def test_what_is_being_written_at_the_end_is_written(kvorum_server: Server) -> None:
+    """More than a pipe holds: the watch is in the midst of it when the input ends."""
+    prefix, value = f"interactive{next(_NUMBERS)}/", "x" * 1_000_000
+    with Client(kvorum_server.url) as client:
+        revision = client.put(f"{prefix}a", value).revision
+    with session("kvorum", kvorum_server) as one:
+        one.say(f"watch {prefix}a --rev={revision}")
+        assert one.process.stdout is not None
+        assert one.process.stdout.readline() == "PUT\n"
+        assert one.process.stdin is not None
+        one.process.stdin.close()
+        one.process.stdin = None
+        assert one.process.stderr is not None
+        assert one.process.stderr.readline() == "Error: error reading watch request line: EOF\n"
+        assert one.process.stdout.read() == f"{prefix}a\n{value}\n"
+        assert one.process.wait(SECONDS) == 3
 
 
 def test_a_command_that_fails_ends_the_session(kvorum_server: Server) -> None:
