@@ -609,6 +609,7 @@ class Driver:
             return
         if keep_from < self._storage.first_index:
             return
+        log.debug("the log is cut up to %d", keep_from)
         self._storage.compact(keep_from)
         self._disks.run(Job.CUT, partial(self._wal.compact, keep_from), lambda: None)
 

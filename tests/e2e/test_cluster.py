@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import threading
@@ -261,7 +262,24 @@ def snapshots_of(node: Node) -> list[Path]:
     return sorted(directory.iterdir()) if directory.exists() else []
 
 
-FREQUENT = {"snapshot_count": "50", "snapshot_catchup_entries": "10"}
+FREQUENT = {"snapshot_count": "50", "snapshot_catchup_entries": "10", "log_level": "debug"}
+
+
+def last_index(node: Node) -> int:
+    return int(node.call("/v3/maintenance/status", {})["raftIndex"])
+
+
+def wait_until_only_a_snapshot_helps(leader: Node, index: int) -> None:
+    """A dead member whose log ends there at most: the leader has cut its own behind that, or still tries to
+    send it a snapshot, and cuts nothing until it has."""
+    cut = re.compile(r"the log is cut up to (\d+)")
+
+    def is_so() -> bool:
+        said = leader.said()
+        is_cut = any(int(up_to) > index for up_to in cut.findall(said))
+        return is_cut or said.count("gets a snapshot up to") > said.count("has the snapshot at")
+
+    wait_until(is_so)
 
 
 def test_a_node_that_lags_far_behind_gets_a_snapshot(tmp_path: Path) -> None:
@@ -277,11 +295,13 @@ def test_a_node_that_lags_far_behind_gets_a_snapshot(tmp_path: Path) -> None:
         watch.wait_for(start)
 
         os.kill(lagging.server.process.pid, signal.SIGSTOP)
+        known = last_index(leader)
         for i in range(150):
             leader.put(b"k%d" % (i % 50), b"x" * 60_000)
         leader.wait_until_it_says("cannot be reached")  # so nothing waits in a connection any more
         for i in range(150):
             last = leader.put(b"k%d" % (i % 50), b"%d" % i)
+        wait_until_only_a_snapshot_helps(leader, known)
         os.kill(lagging.server.process.pid, signal.SIGCONT)
         assert [revision for revision, _, _ in watch.wait_for(last)] == list(range(start, last + 1))
         lagging.wait_until_it_says("the snapshot at")
@@ -289,8 +309,10 @@ def test_a_node_that_lags_far_behind_gets_a_snapshot(tmp_path: Path) -> None:
         assert_same_state(members)
 
         assert lagging.stop() == 0
+        known = last_index(leader)
         for i in range(150):
             last = leader.put(b"k%d" % (i % 50), b"%d" % i)
+        wait_until_only_a_snapshot_helps(leader, known)
         lagging.start().wait_until_healthy()
         lagging.wait_until_it_says("the snapshot at")
         seen = Watch(lagging, start).wait_for(last)
@@ -330,10 +352,12 @@ def test_a_crash_while_a_snapshot_is_installed(tmp_path: Path) -> None:
         ]
         lagging.kill()
         for turn, (moment, later) in enumerate(moments):
+            known = last_index(leader)
             for i in range(70):
                 leader.put(b"%d/%d" % (turn, i), os.urandom(30_000))
             for i in range(70):
                 leader.put(b"k%d" % i, b"%d" % turn)
+            wait_until_only_a_snapshot_helps(leader, known)
             before = state.stat().st_ino
             lagging.start()
             spin_until(moment)
