@@ -107,7 +107,10 @@ class PeerServer:
         response = web.StreamResponse(status=101)
         response.headers[hdrs.CONNECTION] = "Upgrade"
         response.headers[hdrs.UPGRADE] = UPGRADE_TO
-        await response.prepare(request)
+        try:
+            await response.prepare(request)
+        except ConnectionResetError:
+            return response  # it has gone while we were busy, or asleep
         if request.transport is None:
             return response
         member = sender.member_id

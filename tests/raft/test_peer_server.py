@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -64,6 +65,12 @@ def framed(frame: bytes) -> bytes:
     return len(frame).to_bytes(LENGTH_BYTES, "big") + frame
 
 
+def stream_request(member: Identity) -> bytes:
+    headers = {hdrs.HOST: "one", **member.headers(1), **UPGRADED}
+    lines = [f"GET {STREAM_PATH} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
 class Serving:
     """Member 1's server, what it delivers, and members that connect to it."""
 
@@ -94,9 +101,7 @@ class Serving:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(self.url.rpartition(":")[2]))
         stream = Opened(reader, writer)
         self.streams.append(stream)
-        headers = {hdrs.HOST: "one", **member.headers(1), **UPGRADED}
-        lines = [f"GET {STREAM_PATH} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
-        writer.write("\r\n".join([*lines, "", ""]).encode())
+        writer.write(stream_request(member))
         head = await reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 101 "), head
         return stream
@@ -293,6 +298,19 @@ async def test_a_member_that_hangs_up_is_not_complained_about(caplog: pytest.Log
         stream.writer.write(framed(bytes(100))[:50])
         stream.writer.transport.abort()
     assert [record for record in caplog.records if record.name == "raft.peer_server"] == []
+
+
+async def test_who_has_hung_up_before_it_is_let_in_is_not_complained_about(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A machine that was asleep wakes to all that others have tried meanwhile, and given up."""
+    async with serving() as one:
+        for _ in range(20):
+            # Without a turn for the server in between.
+            with socket.create_connection(("127.0.0.1", int(one.url.rpartition(":")[2]))) as other:
+                other.sendall(stream_request(TWO))
+        await one.connect(THREE)
+        assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def test_a_newer_connection_replaces_the_older() -> None:
