@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import click
 
-from kvorum.cli import loading, output, signals
+from kvorum.cli import checking, output
 from kvorum.cli.datascale import datascale
 from kvorum.cli.examples import examples
 from kvorum.cli.go_switches import GoGroup
-from kvorum.cli.kv import to_bytes
-from kvorum.cli.progress import bar
-from kvorum.cli.settings import EXIT_ERROR, Settings, current
-from kvorum.client import Client
+from kvorum.cli.settings import EXIT_ERROR, current
 from kvorum.load.measuring import Figures, Measured, figures
-from kvorum.load.requests import Request, put
-from kvorum.load.running import Extent, Load
+from kvorum.load.running import Extent
 
 KEY_BYTES, VALUE_BYTES = 256, 1024
 SECONDS = 60
@@ -51,55 +45,21 @@ check.add_command(datascale)
         "kvorum check perf --load=l --duration=10",
     )
 )
-@click.option(
-    "--load",
-    default="s",
-    show_default=True,
-    help="s(mall), m(edium), l(arge) or xl(arge): 150, 1000, 8000 or 15000 writes a second.",
-)
-@click.option(
-    "--prefix",
-    default="/etcdctl-check-perf/",
-    show_default=True,
-    help="Where the keys are written; they are deleted afterwards.",
-)
-@click.option("--auto-compact", is_flag=True, help="Forget the history up to the end of the test.")
-@click.option("--auto-defrag", is_flag=True, help="Defragment the endpoints after the test.")
+@checking.flags("perf", "150, 1000, 8000 or 15000 writes a second")
 @click.option("--duration", default=SECONDS, show_default=True, help="Seconds; etcdctl's is always 60.")
-def perf(load: str, prefix: str, auto_compact: bool, auto_defrag: bool, duration: int) -> None:
+def perf(load: str, duration: int, **flags: Any) -> None:
     """Write at a fixed rate for a minute, and say whether that was borne.
 
     PASS is printed, and the exit code is 0, if nine tenths of the writes were answered in time, none took
     longer than half a second, and they took about equally long (a standard deviation of 100 ms at most).
     """
-    model = MODELS[loading.size_named(load)]
-    settings = current()
-    with signals.as_exceptions(), settings.client() as client:
-        loading.refuse_used(client, to_bytes(prefix))
-        try:
-            measured = _write(settings, client, model, to_bytes(prefix), duration)
-        finally:
-            revision = loading.clean_up(client, to_bytes(prefix))
-        if auto_compact and revision:
-            loading.compact(client, revision)
-        if auto_defrag:
-            loading.defragment(client, settings)
+    model, settings = MODELS[checking.size_named(load)], current()
+    extent = Extent(seconds=duration, rate=model.per_second, from_due=False)
+    with checking.client_of(settings, **flags) as client:
+        requests = checking.puts(flags["prefix"], KEY_BYTES, VALUE_BYTES)
+        measured = checking.write(settings, client, model.clients, requests, extent, "check perf")
     if not judge(measured, model):
         click.get_current_context().exit(EXIT_ERROR)
-
-
-def _write(settings: Settings, client: Client, model: Model, prefix: bytes, seconds: int) -> Measured:
-    extent = Extent(seconds=seconds, rate=model.per_second, from_due=False)
-    run = Load(loading.targets(settings, client), model.clients, _puts(prefix), extent, settings.dial_timeout)
-    with bar("check perf") as progress:
-        return asyncio.run(run.run(progress))
-
-
-def _puts(prefix: bytes) -> Iterator[Request]:
-    """Ten random bytes and zeros, as etcdctl's keys are, and values of zeros."""
-    rest, value = bytes(KEY_BYTES - 10), bytes(VALUE_BYTES)
-    while True:
-        yield put(prefix + os.urandom(10) + rest, value)
 
 
 def judge(measured: Measured, model: Model) -> bool:
@@ -111,10 +71,7 @@ def judge(measured: Measured, model: Model) -> bool:
 
 
 def _verdict(measured: Measured, found: Figures, model: Model) -> tuple[list[str], bool]:
-    lines = []
-    if measured.errors:
-        lines.append("FAIL: too many errors")
-        lines += [f"FAIL: ERROR({reason}) -> {count}" for reason, count in measured.errors.items()]
+    lines = checking.errors_told(measured)
     shown = int(found.per_second) + 1
     is_fast = found.per_second / model.per_second > LEAST_PART
     lines.append(

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import http.client
-import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
 
-from kvorum.cli import loading, output, signals
+from kvorum.cli import checking, output
 from kvorum.cli.examples import examples
 from kvorum.cli.go_switches import GoCommand
-from kvorum.cli.kv import to_bytes
-from kvorum.cli.progress import bar
 from kvorum.cli.settings import EXIT_ERROR, Settings, current
 from kvorum.client import Client
 from kvorum.errors import KvorumError
 from kvorum.load.measuring import Measured, figures
-from kvorum.load.requests import Request, put
-from kvorum.load.running import Extent, Load
+from kvorum.load.running import Extent
 
 KEY_BYTES, VALUE_BYTES = 512, 512
 METRIC = "process_resident_memory_bytes"
@@ -47,63 +42,28 @@ MODELS = {
     cls=GoCommand,
     epilog=examples("kvorum check datascale", "kvorum check datascale --load=m --auto-compact --auto-defrag"),
 )
-@click.option(
-    "--load",
-    default="s",
-    show_default=True,
-    help="s(mall), m(edium), l(arge) or xl(arge): 10 thousand, 100 thousand, 1 or 3 million keys.",
-)
-@click.option(
-    "--prefix",
-    default="/etcdctl-check-datascale/",
-    show_default=True,
-    help="Where the keys are written; they are deleted afterwards.",
-)
-@click.option("--auto-compact", is_flag=True, help="Forget the history up to the end of the test.")
-@click.option("--auto-defrag", is_flag=True, help="Defragment the endpoints after the test.")
+@checking.flags("datascale", "10 thousand, 100 thousand, 1 or 3 million keys")
 @click.option("--keys", type=click.IntRange(min=1), help="Another number of keys; etcdctl has only its own.")
-def datascale(load: str, prefix: str, auto_compact: bool, auto_defrag: bool, keys: int | None) -> None:
+def datascale(load: str, keys: int | None, **flags: Any) -> None:
     """Write many keys of 1 KiB, and say how much more memory the server has then.
 
     It is the first endpoint's memory, by its /metrics. Where a server does not tell it, the writes are made
     and measured all the same, and the exit code is 1.
     """
-    model = MODELS[loading.size_named(load)]
+    model, settings = MODELS[checking.size_named(load)], current()
     model = Model(keys or model.keys, model.clients)
-    settings = current()
-    with signals.as_exceptions(), settings.client() as client:
-        loading.refuse_used(client, to_bytes(prefix))
+    with checking.client_of(settings, **flags) as client:
         before = _memory(client, settings, "before")
-        try:
-            measured = _write(settings, client, model, to_bytes(prefix))
-            after = _memory(client, settings, "after") if before is not None else None
-        finally:
-            revision = loading.clean_up(client, to_bytes(prefix))
-        if auto_compact and revision:
-            loading.compact(client, revision)
-        if auto_defrag:
-            loading.defragment(client, settings)
+        output.write(
+            f"Start data scale check for work load [{model.keys} key-value pairs, {KEY_BYTES + VALUE_BYTES}"
+            f" bytes per key-value, {model.clients} concurrent clients].\n"
+        )
+        requests = checking.puts(flags["prefix"], KEY_BYTES, VALUE_BYTES)
+        extent = Extent(total=model.keys)
+        measured = checking.write(settings, client, model.clients, requests, extent, "check datascale")
+        after = _memory(client, settings, "after") if before is not None else None
     if not _judge(measured, before, after):
         click.get_current_context().exit(EXIT_ERROR)
-
-
-def _write(settings: Settings, client: Client, model: Model, prefix: bytes) -> Measured:
-    size = KEY_BYTES + VALUE_BYTES
-    output.write(
-        f"Start data scale check for work load [{model.keys} key-value pairs, {size} bytes per key-value,"
-        f" {model.clients} concurrent clients].\n"
-    )
-    targets = loading.targets(settings, client)
-    run = Load(targets, model.clients, _puts(prefix), Extent(total=model.keys), settings.dial_timeout)
-    with bar("check datascale") as progress:
-        return asyncio.run(run.run(progress))
-
-
-def _puts(prefix: bytes) -> Iterator[Request]:
-    """Ten random bytes and zeros, as etcdctl's keys are, and values of zeros."""
-    rest, value = bytes(KEY_BYTES - 10), bytes(VALUE_BYTES)
-    while True:
-        yield put(prefix + os.urandom(10) + rest, value)
 
 
 def _memory(client: Client, settings: Settings, when: str) -> float | None:
@@ -146,8 +106,7 @@ def _metric(endpoint: str, settings: Settings) -> float:
 def _judge(measured: Measured, before: float | None, after: float | None) -> bool:
     """Print the verdict in etcdctl's words; whether it is PASS."""
     if measured.errors:
-        reasons = [f"FAIL: ERROR({reason}) -> {count}" for reason, count in measured.errors.items()]
-        output.write_lines(["FAIL: too many errors", *reasons])
+        output.write_lines(checking.errors_told(measured))
         return False
     if before is None or after is None:
         output.write(f"Throughput is {int(figures(measured).per_second) + 1} writes/s\n")

@@ -6,16 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from kvorum.cli import output
-from kvorum.cli.absent import named_where_absent
-from kvorum.cli.settings import EXIT_BAD_FEATURE, EXIT_INVALID_INPUT, Failure, Settings
+from kvorum.cli.settings import EXIT_INVALID_INPUT, Failure, Settings
 from kvorum.client import Client
 from kvorum.errors import KvorumError
 from kvorum.load.connection import Target
 from kvorum.messages import key_range, revision_of
 
 CLEANUP_SECONDS = 30.0
-SIZES = {"s": "s", "m": "m", "l": "l", "xl": "xl", "small": "s", "medium": "m", "large": "l", "xLarge": "xl"}
-"""How etcdctl calls the loads of its checks."""
 
 
 def targets(settings: Settings, client: Client) -> list[Target]:
@@ -32,13 +29,6 @@ def refuse_used(client: Client, prefix: bytes) -> None:
             f"prefix {output.go_quoted(prefix)} has keys. Delete with 'etcdctl del --prefix {shown}' first",
             EXIT_INVALID_INPUT,
         )
-
-
-def size_named(load: str) -> str:
-    """Raises Failure for what is none, in etcdctl's words."""
-    if load not in SIZES:
-        raise Failure(f"unknown load option {load}", EXIT_BAD_FEATURE)
-    return SIZES[load]
 
 
 @contextmanager
@@ -64,23 +54,3 @@ def clean_up(client: Client, prefix: bytes) -> int:
     except KvorumError as error:
         output.write(f"FAIL: Cleanup failed during key deletion: ERROR({error})\n")
         return 0
-
-
-def compact(client: Client, revision: int) -> None:
-    """In etcdctl's words. Returns when the space is free."""
-    output.write(f"Compacting with revision {revision}\n")
-    request = {"revision": str(revision), "physical": True}
-    client.call("/v3/kv/compaction", request, timeout=CLEANUP_SECONDS)
-    output.write(f"Compacted with revision {revision}\n")
-
-
-def defragment(client: Client, settings: Settings) -> None:
-    """All endpoints, in etcdctl's words. Raises Failure at the first that cannot."""
-    for endpoint in settings.endpoints:
-        output.write(f'Defragmenting "{endpoint}"\n')
-        try:
-            with named_where_absent("defragmentation"):
-                client.run(client.core.call_at(endpoint, "/v3/maintenance/defragment", {}))
-        except KvorumError as error:
-            raise Failure(f"Failed to defragment etcd member[{endpoint}] ({error})") from None
-        output.write(f'Defragmented "{endpoint}"\n')
