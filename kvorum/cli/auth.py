@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from kvorum.cli import output
-from kvorum.cli.auth_calls import ask, asking, call, exactly, refuse_fields
+from kvorum.cli.auth_calls import Answer, ask, asking, call, exactly, tell
 from kvorum.cli.examples import examples
 from kvorum.cli.go_switches import GoGroup
 from kvorum.cli.kv import Arguments
@@ -64,12 +64,9 @@ def disable(arguments: Arguments) -> None:
 def status(arguments: Arguments) -> None:
     """Whether the server asks, and how often users and roles were changed."""
     exactly(0, arguments, "auth status command does not accept any arguments")
-    settings = current()
-    refuse_fields(settings)
-    answer = ask("status")
-    if settings.write_out == "json":
-        output.write_json(output.as_go(answer))
-    else:
-        enabled = output.go_bool(answer.get("enabled"))
-        revision = answer.get("authRevision", 0)
-        output.write_lines([f"Authentication Status: {enabled}", f"AuthRevision: {revision}"])
+    tell("status", _status)
+
+
+def _status(answer: Answer) -> list[str]:
+    enabled, revision = output.go_bool(answer.get("enabled")), answer.get("authRevision", 0)
+    return [f"Authentication Status: {enabled}", f"AuthRevision: {revision}"]

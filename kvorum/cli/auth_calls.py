@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -57,11 +57,17 @@ def change(operation: str, done: bytes | str, **message: object) -> None:
         output.write((done if isinstance(done, bytes) else done.encode()) + b"\n")
 
 
-def refuse_fields(settings: Settings) -> None:
-    """And tables too."""
+def tell(operation: str, lines: Callable[[Answer], list[str]], **message: object) -> None:
+    """Ask something, and show the answer as JSON or in these lines: etcdctl knows no other form of it."""
+    settings = current()
     output.refuse_table(settings)
     if settings.write_out == "fields":
         raise Failure("fields not supported as output format", EXIT_BAD_FEATURE)
+    answer = ask(operation, **message)
+    if settings.write_out == "json":
+        output.write_json(output.as_go(answer))
+    else:
+        output.write_lines(lines(answer))
 
 
 def exactly(count: int, arguments: Arguments, problem: str) -> None:

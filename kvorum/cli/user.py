@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from kvorum.cli import output, passwords, permissions
-from kvorum.cli.auth_calls import ask, asking, call, change, exactly, refuse_fields
+from kvorum.cli.auth_calls import asking, call, change, exactly, tell
 from kvorum.cli.completing import by_position, role_names, user_names
 from kvorum.cli.examples import examples
 from kvorum.cli.go_switches import GoGroup
@@ -74,16 +74,13 @@ def delete(arguments: Arguments) -> None:
 def get(arguments: Arguments, detail: bool) -> None:
     """The roles of a user."""
     exactly(1, arguments, "user get command requires user name as its argument")
-    name, settings = arguments[0], current()
+    name = arguments[0]
     if detail:
-        _show_in_detail(name, settings)
-        return
-    refuse_fields(settings)
-    answer = ask("user/get", name=name)
-    if settings.write_out == "json":
-        output.write_json(output.as_go(answer))
+        _show_in_detail(name, current())
     else:
-        output.write_lines([f"User: {name}", " ".join(["Roles:", *answer.get("roles", [])])])
+        tell(
+            "user/get", lambda got: [f"User: {name}", " ".join(["Roles:", *got.get("roles", [])])], name=name
+        )
 
 
 def _show_in_detail(name: str, settings: Settings) -> None:
@@ -101,13 +98,7 @@ def _show_in_detail(name: str, settings: Settings) -> None:
 def list_(arguments: Arguments) -> None:
     """All users."""
     exactly(0, arguments, "user list command requires no arguments")
-    settings = current()
-    refuse_fields(settings)
-    answer = ask("user/list")
-    if settings.write_out == "json":
-        output.write_json(output.as_go(answer))
-    else:
-        output.write_lines(answer.get("users", []))
+    tell("user/list", lambda got: got.get("users", []))
 
 
 @user.command(
