@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from kvorum import leases, operations
 from kvorum.client import PAGE
 from kvorum.clock import now, seconds
+from kvorum.closing import AsyncClosing
 from kvorum.endpoints import Endpoints
 from kvorum.errors import KvorumError
 from kvorum.keepalive import USUAL, Keepalive
@@ -348,7 +349,7 @@ class AsyncTransaction(TransactionBuilder):
             self.complete(await client.run(operations.carry_out(client.core, self, self._idempotent)))
 
 
-class AsyncWatch:
+class AsyncWatch(AsyncClosing):
     """Changes in order, without gap or double, over reconnects. One task iterates; any may ``close`` it."""
 
     def __init__(self, client: AsyncClient, plans: WatchPlans) -> None:
@@ -397,11 +398,6 @@ class AsyncWatch:
     async def __aenter__(self) -> Self:
         await self.start()
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class AsyncLease:

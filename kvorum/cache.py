@@ -15,10 +15,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from kvorum.background import AsyncBackground, Background, call_back, finish, finish_async
+from kvorum.closing import AsyncClosing, Closing
 from kvorum.errors import KvorumError
 from kvorum.messages import as_bytes
 from kvorum.mirror import Change, Following, follow
@@ -87,7 +87,7 @@ class _Content:
         self._error = error
 
 
-class Cache(_Content):
+class Cache(_Content, Closing):
     """See ``Client.cache``. Any thread may ask it."""
 
     def __init__(
@@ -152,16 +152,8 @@ class Cache(_Content):
 
     abandon = close
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class AsyncCache(_Content):
+class AsyncCache(_Content, AsyncClosing):
     """See ``Client.cache``."""
 
     def __init__(
@@ -218,11 +210,3 @@ class AsyncCache(_Content):
             self._background.stop()
 
     abandon = close
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

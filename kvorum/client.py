@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from kvorum import leases, operations
 from kvorum.clock import now
+from kvorum.closing import Closing
 from kvorum.endpoints import Endpoints
 from kvorum.errors import KvorumError
 from kvorum.http_sync import SyncHttp
@@ -50,7 +51,7 @@ class Stopped(Exception):
     """A plan in the background was told to end."""
 
 
-class Client:
+class Client(Closing):
     """Times in seconds; ``timeout`` is for a whole call, with all that is tried again in it. With ``tls``
     endpoints are https where they do not say what they are."""
 
@@ -71,14 +72,6 @@ class Client:
         self._http = SyncHttp(dial_timeout, tls or Tls(), keepalive)
         self._to_close: weakref.WeakSet[Any] = weakref.WeakSet()
         self._lock = threading.Lock()  # of what is to be closed
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Ends watches; leases that are still held are no longer kept alive."""
@@ -360,7 +353,7 @@ class Transaction(TransactionBuilder):
             self.complete(client.run(operations.carry_out(client.core, self, self._idempotent)))
 
 
-class Watch:
+class Watch(Closing):
     """Changes in order, without gap or double, over reconnects. One thread iterates; any may ``close`` it."""
 
     def __init__(self, client: Client, plans: WatchPlans) -> None:
@@ -433,11 +426,6 @@ class Watch:
     def __enter__(self) -> Self:
         self.start()
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class Lease:

@@ -9,12 +9,12 @@ good one
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from kvorum.background import call_back
 from kvorum.binding import Binding, Changed, Refused
 from kvorum.cache import AsyncCache, Cache
+from kvorum.closing import AsyncClosing, Closing
 from kvorum.mirror import PAGE, Change
 from kvorum.records import InvalidConfig
 from kvorum.types import Key, KeyValue
@@ -61,7 +61,7 @@ class _Bound(Generic[T]):
                 call_back(self._on_error, error)
 
 
-class Config(_Bound[T]):
+class Config(_Bound[T], Closing):
     """See ``Client.bind``."""
 
     def __init__(
@@ -94,16 +94,8 @@ class Config(_Bound[T]):
         """Follow no longer. The value stays as it is."""
         self._cache.close()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class AsyncConfig(_Bound[T]):
+class AsyncConfig(_Bound[T], AsyncClosing):
     """See ``Client.bind``."""
 
     def __init__(
@@ -131,11 +123,3 @@ class AsyncConfig(_Bound[T]):
 
     def close(self) -> None:
         self._cache.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from kvorum.background import AsyncBackground, call_back, finish_async
+from kvorum.closing import AsyncClosing
 from kvorum.errors import KvorumError
 from kvorum.messages import as_bytes
 from kvorum.recipes import barrier, counter, election
@@ -113,7 +114,7 @@ class AsyncElection(_AsyncHeld):
         return self
 
 
-class AsyncObservation:
+class AsyncObservation(AsyncClosing):
     """See ``Election.observe``. One task iterates; any may ``close`` it, which ends that."""
 
     def __init__(self, client: AsyncClient, observing: Observing) -> None:
@@ -133,14 +134,6 @@ class AsyncObservation:
             stream.close()
 
     abandon = close
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class AsyncBarrier:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from kvorum.background import Background, call_back, finish
 from kvorum.client import Stopped
+from kvorum.closing import Closing
 from kvorum.errors import KvorumError
 from kvorum.messages import as_bytes
 from kvorum.ownership import Owner
@@ -127,7 +128,7 @@ class Election(_Held):
         return self
 
 
-class Observation:
+class Observation(Closing):
     """See ``Election.observe``. One thread iterates; any may ``close`` it, which ends that."""
 
     def __init__(self, client: Client, observing: Observing) -> None:
@@ -165,14 +166,6 @@ class Observation:
                 self._in_use.release()
 
     abandon = close
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class Barrier:

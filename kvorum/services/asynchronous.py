@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from kvorum.background import AsyncBackground, call_back
 from kvorum.cache import AsyncCache
+from kvorum.closing import AsyncClosing
 from kvorum.errors import KvorumError
 from kvorum.mirror import Change as KeyChange
 from kvorum.services import asking
@@ -157,7 +158,7 @@ class AsyncRegistration:
             await self.close()
 
 
-class AsyncBalancer:
+class AsyncBalancer(AsyncClosing):
     def __init__(self, client: AsyncClient, choosing: Choosing) -> None:
         self._choosing = choosing
         self._cache = AsyncCache(client, prefix_of(choosing.name), self._changed, asking.PAGE)
@@ -194,13 +195,8 @@ class AsyncBalancer:
     async def __aenter__(self) -> Self:
         return await self.open()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
-
-class AsyncServiceWatch:
+class AsyncServiceWatch(AsyncClosing):
     def __init__(self, client: AsyncClient, name: str, taken: Taken) -> None:
         self._taken = taken
         prefix = prefix_of(check_name(name) if name else "")
@@ -232,8 +228,3 @@ class AsyncServiceWatch:
 
     async def __aenter__(self) -> Self:
         return await self.open()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn, Self
 
 from kvorum.background import Background, call_back
 from kvorum.cache import Cache
+from kvorum.closing import Closing
 from kvorum.errors import KvorumError
 from kvorum.mirror import Change as KeyChange
 from kvorum.ownership import Owner
@@ -172,7 +173,7 @@ class Registration:
             self.close()
 
 
-class Balancer:
+class Balancer(Closing):
     """See ``Services.balancer``. Any thread may ask it. While no member of the store can be reached it goes
     on with what it knows, and ``error`` says why."""
 
@@ -207,16 +208,8 @@ class Balancer:
     def close(self) -> None:
         self._cache.close()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class ServiceWatch:
+class ServiceWatch(Closing):
     """See ``Services.watch``. One thread iterates; any may ``close`` it, which ends that. Where history was
     compacted while no member could be reached, steps may be missing, but never what came of them."""
 
@@ -251,8 +244,3 @@ class ServiceWatch:
 
     def __enter__(self) -> Self:
         return self.open()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
