@@ -12,8 +12,8 @@ import click
 
 from kvorum.cli import loading, output, signals
 from kvorum.cli.examples import examples
-from kvorum.cli.kv import to_bytes
 from kvorum.cli.progress import bar
+from kvorum.cli.raw_text import to_bytes
 from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, EXIT_ERROR, Failure, Settings, current, seconds
 from kvorum.client import Client
 from kvorum.load import requests

@@ -12,8 +12,8 @@ import click
 
 from kvorum.cli import loading, output, signals
 from kvorum.cli.absent import named_where_absent
-from kvorum.cli.kv import to_bytes
 from kvorum.cli.progress import bar
+from kvorum.cli.raw_text import to_bytes
 from kvorum.cli.settings import EXIT_BAD_FEATURE, Failure, Settings
 from kvorum.client import Client
 from kvorum.errors import KvorumError

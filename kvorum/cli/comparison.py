@@ -6,8 +6,9 @@ import re
 from typing import Any
 
 from kvorum.cli import words
-from kvorum.cli.kv import go_integer, to_bytes
+from kvorum.cli.kv import go_integer
 from kvorum.cli.output import go_quoted
+from kvorum.cli.raw_text import to_bytes
 from kvorum.messages import b64
 
 _QUOTED = re.compile(r'\s*("(?:[^"\\]|\\.)*"|`[^`]*`)')

@@ -103,9 +103,9 @@ def _names_of(ctx: click.Context, kind: str, incomplete: str) -> list[Completion
 
 
 def _names_on_the_server(ctx: click.Context, incomplete: str) -> Iterator[str]:
-    from kvorum.cli.kv import to_bytes
     from kvorum.cli.main import settings_of
     from kvorum.cli.output import raw
+    from kvorum.cli.raw_text import to_bytes
     from kvorum.messages import b64, prefix_end
 
     settings = _hasty(settings_of(ctx.find_root(), asks_a_server=True))

@@ -9,10 +9,11 @@ import click
 
 from kvorum.cli import completing
 from kvorum.cli.data import files, formats, reading, records, terminal
-from kvorum.cli.data.keys import as_key, as_text, directory, shown
+from kvorum.cli.data.keys import directory, shown
 from kvorum.cli.data.nesting import BadContent
 from kvorum.cli.data.unified import differences, unified
 from kvorum.cli.examples import examples
+from kvorum.cli.raw_text import to_bytes, to_text
 from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, EXIT_ERROR, EXIT_INVALID_INPUT, Failure, current
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def diff(prefix: str, other: str | None, rev: int, to_rev: int, format_: str | N
         if other is not None and (other == files.STANDARD or Path(other).is_file()):
             if to_rev:
                 raise Failure("a file has no revisions: --to-rev is for a prefix", EXIT_BAD_ARGUMENTS)
-            new = _of_file(other, format_, [as_text(key) for key in old[1]])
+            new = _of_file(other, format_, [to_text(key) for key in old[1]])
         else:
             # Both as of one moment, unless one is asked for as of another.
             second = to_rev or (0 if rev else revision)
@@ -80,4 +81,4 @@ def _of_file(name: str, format_: str | None, existing: list[str]) -> Side:
         content = formats.read(files.read(name), kind, existing)
     except BadContent as problem:
         raise Failure(f"{name}: {problem}", EXIT_INVALID_INPUT) from None
-    return name, {as_key(key): value for key, value in content.items()}
+    return name, {to_bytes(key): value for key, value in content.items()}

@@ -19,10 +19,10 @@ from kvorum.cli import completing
 from kvorum.cli.data import formats, reading, records, terminal
 from kvorum.cli.data.changes import Changes, towards
 from kvorum.cli.data.committing import commit
-from kvorum.cli.data.keys import as_key, as_text, directory, shown
+from kvorum.cli.data.keys import directory, shown
 from kvorum.cli.data.nesting import BadContent
 from kvorum.cli.examples import examples
-from kvorum.cli.kv import to_bytes
+from kvorum.cli.raw_text import to_bytes, to_text
 from kvorum.cli.settings import EXIT_INVALID_INPUT, Failure, current
 
 if TYPE_CHECKING:
@@ -98,11 +98,11 @@ def _edit_prefix(client: Client, prefix: str, format_: str) -> Outcome:
     except BadContent as problem:
         raise Failure(f"this cannot be edited as {format_}: {problem}") from None
     header = _HEADER.format(prefix=shown(under) or "no prefix", revision=before.revision)
-    existing = [as_text(key.removeprefix(under)) for key in before.kvs]
+    existing = [to_text(key.removeprefix(under)) for key in before.kvs]
 
     def changed(data: bytes) -> Changes:
         content = formats.read(data, format_, existing)
-        return towards(before, {under + as_key(key): value for key, value in content.items()}, prune=under)
+        return towards(before, {under + to_bytes(key): value for key, value in content.items()}, prune=under)
 
     return _edit(client, f"keys.{format_}", b"" if format_ == "json" else header.encode(), changed, text)
 

@@ -13,6 +13,7 @@ from kvorum.cli.examples import examples
 from kvorum.cli.go_switches import GoCommand
 from kvorum.cli.holding import Holding, Interrupted
 from kvorum.cli.lock import hold
+from kvorum.cli.raw_text import to_bytes
 from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure, Settings, current
 from kvorum.errors import KvorumError
 from kvorum.messages import Message, b64, decode_frame, encode, key_range, range_request
@@ -44,11 +45,11 @@ def elect(arguments: kv.Arguments, listen: bool, ttl: int) -> None:
         if not listen:
             raise Failure("no proposal argument but -l not set", EXIT_BAD_ARGUMENTS)
         output.refuse_table(settings)
-        _listen(settings, kv.to_bytes(arguments[0]))
+        _listen(settings, to_bytes(arguments[0]))
         return
     if listen:
         raise Failure("proposal given but -l is set", EXIT_BAD_ARGUMENTS)
-    name, value = map(kv.to_bytes, arguments)
+    name, value = map(to_bytes, arguments)
     try:
         with Holding(settings, name, value, ttl) as holding:
             code = hold(settings, holding, holding.acquire())

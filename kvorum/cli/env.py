@@ -18,6 +18,7 @@ from kvorum.cli.data.environment import variables
 from kvorum.cli.data.keys import directory, shown
 from kvorum.cli.data.nesting import BadContent
 from kvorum.cli.examples import examples
+from kvorum.cli.raw_text import to_text
 from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure, current
 
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127  # what shells end with
@@ -66,7 +67,7 @@ def env(prefix: str, name_prefix: str, rev: int) -> None:
 
 def environment_of(found: dict[bytes, bytes], name_prefix: str) -> dict[str, bytes]:
     """Variables and values. Raises Failure for what no environment can hold."""
-    keys = {key.decode("utf-8", "surrogateescape"): key for key in found}
+    keys = {to_text(key): key for key in found}
     try:
         names = variables(keys, name_prefix)
     except BadContent as problem:

@@ -18,7 +18,7 @@ from kvorum.cli.data import records, terminal
 from kvorum.cli.data.keys import shown
 from kvorum.cli.data.unified import compared, entry
 from kvorum.cli.examples import examples
-from kvorum.cli.kv import to_bytes
+from kvorum.cli.raw_text import to_bytes
 from kvorum.cli.settings import Failure, current
 from kvorum.errors import Compacted
 from kvorum.types import Event, KeyValue

@@ -11,10 +11,11 @@ from kvorum.cli import completing
 from kvorum.cli.data import files, formats, reading, records, terminal
 from kvorum.cli.data.changes import Changes, after, towards
 from kvorum.cli.data.committing import commit
-from kvorum.cli.data.keys import as_key, as_text, directory, shown
+from kvorum.cli.data.keys import directory, shown
 from kvorum.cli.data.nesting import BadContent
 from kvorum.cli.data.unified import differences, unified
 from kvorum.cli.examples import examples
+from kvorum.cli.raw_text import to_bytes, to_text
 from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, EXIT_INVALID_INPUT, Failure, Settings, current
 
 if TYPE_CHECKING:
@@ -79,9 +80,11 @@ def _content(client: Client, name: str, format_: str, data: bytes, under: bytes)
     existing: list[str] = []
     if format_ == "env":
         keys = reading.under(client, under, keys_only=True).kvs
-        existing = [as_text(key.removeprefix(under)) for key in keys]
+        existing = [to_text(key.removeprefix(under)) for key in keys]
     try:
-        content = {under + as_key(key): value for key, value in formats.read(data, format_, existing).items()}
+        content = {
+            under + to_bytes(key): value for key, value in formats.read(data, format_, existing).items()
+        }
     except BadContent as problem:
         raise Failure(f"{name}: {problem}", EXIT_INVALID_INPUT) from None
     if b"" in content:

@@ -12,6 +12,7 @@ from kvorum.cli import output
 from kvorum.cli.completing import keys
 from kvorum.cli.examples import examples
 from kvorum.cli.go_switches import GoCommand
+from kvorum.cli.raw_text import to_bytes
 from kvorum.cli.settings import (
     EXIT_BAD_ARGUMENTS,
     EXIT_BAD_FEATURE,
@@ -30,11 +31,6 @@ _SORT_TARGETS = {
     "VERSION": "VERSION",
 }
 Arguments = tuple[str, ...]
-
-
-def to_bytes(argument: str) -> bytes:
-    """An argument as the bytes it was typed as."""
-    return argument.encode("utf-8", "surrogateescape")
 
 
 def go_parse_error(text: str) -> str:

@@ -19,6 +19,7 @@ from kvorum.cli.child import Child, check_command, exit_code
 from kvorum.cli.examples import examples
 from kvorum.cli.go_switches import GoCommand
 from kvorum.cli.holding import Ended, Entered, Failed, Holding, InDoubt, Interrupted, Lost, Signalled
+from kvorum.cli.raw_text import to_bytes
 from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, EXIT_INTERRUPTED, Failure, Settings, current
 from kvorum.errors import KvorumError
 from kvorum.messages import b64
@@ -45,7 +46,7 @@ def lock(arguments: kv.Arguments, ttl: int) -> None:
     if command:
         check_command(command)
     try:
-        with Holding(settings, kv.to_bytes(name), b"", ttl) as holding:
+        with Holding(settings, to_bytes(name), b"", ttl) as holding:
             entered = holding.acquire()
             code = _run(command, holding, entered) if command else hold(settings, holding, entered)
     except Interrupted as interrupted:

@@ -11,7 +11,7 @@ from kvorum.cli.data import listing, reading, records, terminal
 from kvorum.cli.data.keys import directory, shown
 from kvorum.cli.data.listing import Entry
 from kvorum.cli.examples import examples
-from kvorum.cli.kv import to_bytes
+from kvorum.cli.raw_text import to_bytes
 from kvorum.cli.settings import Failure, current
 
 if TYPE_CHECKING:

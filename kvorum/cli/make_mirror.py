@@ -10,7 +10,8 @@ from kvorum.cli import mirroring, passwords
 from kvorum.cli.completing import files
 from kvorum.cli.examples import examples
 from kvorum.cli.go_switches import GoCommand
-from kvorum.cli.kv import Arguments, to_bytes
+from kvorum.cli.kv import Arguments
+from kvorum.cli.raw_text import to_bytes
 from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure, Settings, current
 from kvorum.client import Client
 from kvorum.tls import Tls

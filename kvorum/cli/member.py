@@ -11,7 +11,8 @@ import click
 from kvorum.cli import output
 from kvorum.cli.examples import examples
 from kvorum.cli.go_switches import GoGroup
-from kvorum.cli.kv import Arguments, to_bytes
+from kvorum.cli.kv import Arguments
+from kvorum.cli.raw_text import to_bytes
 from kvorum.cli.settings import (
     EXIT_BAD_ARGUMENTS,
     EXIT_BAD_FEATURE,

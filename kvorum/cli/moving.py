@@ -14,7 +14,7 @@ from kvorum.cli.data.committing import Conflict, commit
 from kvorum.cli.data.keys import counted, directory, shown
 from kvorum.cli.data.moving import Refused, moves, target_of
 from kvorum.cli.examples import examples
-from kvorum.cli.kv import to_bytes
+from kvorum.cli.raw_text import to_bytes
 from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure, Settings, current
 from kvorum.txn import Delete
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from kvorum.cli.raw_text import to_bytes, to_text
 from kvorum.cli.settings import EXIT_BAD_FEATURE, Failure, Settings, current
 
 _INTEGERS = frozenset({
@@ -34,7 +35,7 @@ def write(data: bytes | str) -> None:
         raise Failure("there is no standard output to write to")
     try:
         sys.stdout.flush()
-        sys.stdout.buffer.write(data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data)
+        sys.stdout.buffer.write(to_bytes(data) if isinstance(data, str) else data)
         sys.stdout.buffer.flush()
     except BrokenPipeError:
         raise
@@ -104,7 +105,7 @@ def go_quoted(data: bytes) -> str:
     """Bytes as Go's %q shows them as a string."""
     named = {7: "\\a", 8: "\\b", 12: "\\f", 10: "\\n", 13: "\\r", 9: "\\t", 11: "\\v", 34: '\\"', 92: "\\\\"}
     pieces = []
-    for character in data.decode("utf-8", "surrogateescape"):
+    for character in to_text(data):
         code = ord(character)
         if code in named:
             pieces.append(named[code])
@@ -123,7 +124,7 @@ def harmless(text: str) -> str:
     """The same without what a terminal could take for commands. Lines stay lines."""
 
     def shown(character: str) -> str:
-        data = character.encode("utf-8", "surrogateescape")
+        data = to_bytes(character)
         return character if character.isprintable() else go_quoted(data)[1:-1]
 
     return "\n".join("".join(map(shown, line)) for line in text.split("\n"))

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from kvorum.cli import output
-from kvorum.cli.kv import Arguments, to_bytes
+from kvorum.cli.kv import Arguments
+from kvorum.cli.raw_text import to_bytes
 from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure, Settings
 from kvorum.messages import prefix_end
 

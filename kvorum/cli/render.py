@@ -10,6 +10,7 @@ import click
 from kvorum.cli import output, signals
 from kvorum.cli.completing import files
 from kvorum.cli.examples import examples
+from kvorum.cli.raw_text import to_bytes
 from kvorum.cli.settings import (
     EXIT_BAD_ARGUMENTS,
     EXIT_BAD_CONNECTION,
@@ -124,7 +125,7 @@ def _print(source: str) -> None:
     template = Template(Path(source))
     with current().client() as client:
         text = template.render(Reads(Snapshot(client)))
-    output.write(text.encode("utf-8", "surrogateescape"))
+    output.write(to_bytes(text))
 
 
 def _run(targets: list[Target], waits: tuple[float, float] | None) -> None:

@@ -11,7 +11,8 @@ from kvorum.cli.auth_calls import ask, change, exactly
 from kvorum.cli.completing import by_position, keys, role_names, words
 from kvorum.cli.examples import examples
 from kvorum.cli.go_switches import GoGroup
-from kvorum.cli.kv import Arguments, to_bytes
+from kvorum.cli.kv import Arguments
+from kvorum.cli.raw_text import to_bytes
 from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure, current
 from kvorum.messages import b64
 

@@ -12,6 +12,7 @@ from kvorum.cli.data import reading, records, terminal
 from kvorum.cli.data.keys import counted, directory, names, shown
 from kvorum.cli.data.unified import entry
 from kvorum.cli.examples import examples
+from kvorum.cli.raw_text import to_bytes, to_text
 from kvorum.cli.settings import Failure, Settings, current
 from kvorum.types import KeyValue
 
@@ -73,7 +74,7 @@ def grown(kvs: Mapping[bytes, KeyValue], under: bytes) -> tuple[Branch, int]:
     root, directories = Branch(""), set()
     for key, kv in kvs.items():
         branch = root
-        for name in names(key.removeprefix(under).decode("utf-8", "surrogateescape")):
+        for name in names(to_text(key.removeprefix(under))):
             if branch is not root:
                 directories.add(id(branch))
             branch = branch.below.setdefault(name, Branch(name))
@@ -89,7 +90,7 @@ def _row(kv: KeyValue, values: bool) -> dict[str, Any]:
 def _document(branch: Branch, depth: int | None, values: bool) -> list[dict[str, Any]]:
     found = []
     for child in branch.below.values():
-        node: dict[str, Any] = {"name": child.name.encode("utf-8", "surrogateescape")}
+        node: dict[str, Any] = {"name": to_bytes(child.name)}
         if child.kv:
             node |= _row(child.kv, values)
         if child.below and depth != 1:
@@ -113,7 +114,7 @@ def _drawn(branch: Branch, indent: str, depth: int | None, values: bool) -> Iter
 
 
 def _label(branch: Branch, values: bool) -> list[str]:
-    name = shown(branch.name.encode("utf-8", "surrogateescape"))
+    name = shown(to_bytes(branch.name))
     if branch.below:
         name = terminal.styled(f"{name}/", fg="blue", bold=True)
     if not values or branch.kv is None:

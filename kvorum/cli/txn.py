@@ -11,6 +11,7 @@ import click
 from kvorum.cli import comparison, kv, output, words
 from kvorum.cli.examples import examples
 from kvorum.cli.go_switches import GoCommand
+from kvorum.cli.raw_text import to_text
 from kvorum.cli.settings import EXIT_INVALID_INPUT, Failure, Settings, current
 
 
@@ -44,7 +45,7 @@ def _lines() -> list[str]:
     """The lines up to the next empty one."""
     lines: list[str] = []
     while data := sys.stdin.buffer.readline():
-        line = data.decode("utf-8", "surrogateescape")
+        line = to_text(data)
         if not (stripped := line.rstrip("\n")).strip():
             return lines
         lines.append(stripped)

@@ -8,6 +8,7 @@ from kvorum.cli import kv, output, watch_output, watched
 from kvorum.cli.behind_dashes import CommandWithCommand, behind_dashes
 from kvorum.cli.completing import keys
 from kvorum.cli.examples import examples
+from kvorum.cli.raw_text import to_bytes
 from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure, current
 
 
@@ -71,7 +72,7 @@ def watch(
             raise Failure("--exec and a command behind -- exclude one another", EXIT_BAD_ARGUMENTS)
         from kvorum.cli import watch_exec
 
-        key, *end = map(kv.to_bytes, arguments)
+        key, *end = map(to_bytes, arguments)
         exact, batch, stop = how["exact"] and not prefix, how["batch"], how["stop_on_failure"]
         watch_exec.run(
             settings,

@@ -6,7 +6,8 @@ import os
 from typing import Any
 
 from kvorum.cli import output
-from kvorum.cli.kv import Arguments, key_range, to_bytes
+from kvorum.cli.kv import Arguments, key_range
+from kvorum.cli.raw_text import to_bytes
 from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure
 
 

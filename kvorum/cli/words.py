@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from kvorum.cli.raw_text import to_text
+
 _WORD = re.compile(r"""(?P<double>"(?:[^"\\]|\\.)*")|'(?P<single>[^']*)'|(?P<bare>[^'"\s]\S*)""")
 _ESCAPE = re.compile(
     r"""\\(?:(?P<one>[abfnrtv\\"])|x(?P<x>[0-9a-fA-F]{2})|(?P<octal>[0-3][0-7]{2})"""
@@ -34,9 +36,9 @@ def _unescaped(escape: re.Match[str]) -> str:
     if escape["one"]:
         return _NAMED[escape["one"]]
     if escape["x"]:
-        return bytes([int(escape["x"], 16)]).decode("utf-8", "surrogateescape")
+        return to_text(bytes([int(escape["x"], 16)]))
     if escape["octal"]:
-        return bytes([int(escape["octal"], 8)]).decode("utf-8", "surrogateescape")
+        return to_text(bytes([int(escape["octal"], 8)]))
     code = escape["u"] or escape["U"]
     if not code or int(code, 16) > 0x10FFFF:
         raise ValueError("invalid syntax")

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import re
 
+from kvorum.cli.raw_text import to_bytes, to_text
+
 _FIRST_NAME = re.compile(r"/*[^/]+(/+$)?")
 
 
 def directory(prefix: str) -> bytes:
     """The bytes that all keys under ``prefix`` begin with."""
-    data = as_key(prefix)
+    data = to_bytes(prefix)
     return data if not data or data.endswith(b"/") else data + b"/"
 
 
@@ -33,18 +35,9 @@ def names(key: str) -> tuple[str, ...]:
     return (*found, key)  # nothing at all, or slashes only
 
 
-def as_text(key: bytes) -> str:
-    """The whole key, whatever its bytes are. ``as_key`` gives them back."""
-    return key.decode("utf-8", "surrogateescape")
-
-
-def as_key(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
-
-
 def shown(key: bytes) -> str:
     """A key or value for people: as it is, or quoted where a terminal might take it for something else."""
-    text = as_text(key)
+    text = to_text(key)
     return text if text.isprintable() else quoted(key)
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from kvorum.cli import output
 from kvorum.cli.data.formats import without_bytes
-from kvorum.cli.data.keys import as_key, shown
+from kvorum.cli.data.keys import shown
 from kvorum.cli.data.nesting import leaf
+from kvorum.cli.raw_text import to_bytes
 from kvorum.cli.settings import Settings
 
 Record = Mapping[str, Any]
@@ -31,7 +32,7 @@ def show(
         case "fields":
             output.write_lines([line for row in rows for line in _fields(row)])
         case _:
-            output.write(simple().encode("utf-8", "surrogateescape"))
+            output.write(to_bytes(simple()))
 
 
 def show_one(settings: Settings, row: Record, columns: Sequence[str], simple: Callable[[], str]) -> None:
@@ -77,7 +78,7 @@ def _fields(row: Record) -> list[str]:
     for name, value in row.items():
         match value:
             case bytes() | str():
-                text = output.go_quoted(value if isinstance(value, bytes) else as_key(value))
+                text = output.go_quoted(value if isinstance(value, bytes) else to_bytes(value))
             case _:
                 text = _cell(value)
         lines.append(f'"{"".join(part.capitalize() for part in name.split("_"))}" : {text}')
