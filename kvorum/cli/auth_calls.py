@@ -9,13 +9,13 @@ from typing import Any
 from kvorum.cli import output
 from kvorum.cli.absent import named_where_absent
 from kvorum.cli.kv import Arguments
+from kvorum.cli.raw_text import is_text
 from kvorum.cli.settings import (
     EXIT_BAD_ARGUMENTS,
     EXIT_BAD_FEATURE,
     Failure,
     Settings,
     current,
-    is_text,
 )
 from kvorum.gateway import Gateway
 

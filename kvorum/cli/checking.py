@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from kvorum.cli import loading, output, signals
-from kvorum.cli.absent import named_where_absent
+from kvorum.cli.defrag import defragment
 from kvorum.cli.progress import bar
 from kvorum.cli.raw_text import to_bytes
 from kvorum.cli.settings import EXIT_BAD_FEATURE, Failure, Settings
@@ -76,7 +76,7 @@ def client_of(settings: Settings, prefix: str, *, auto_compact: bool, auto_defra
         if auto_compact and revision:
             _compact(client, revision)
         if auto_defrag:
-            _defragment(client, settings)
+            _defragment(settings)
 
 
 def write(
@@ -111,13 +111,12 @@ def _compact(client: Client, revision: int) -> None:
     output.write(f"Compacted with revision {revision}\n")
 
 
-def _defragment(client: Client, settings: Settings) -> None:
+def _defragment(settings: Settings) -> None:
     """All endpoints, in etcdctl's words. Raises Failure at the first that cannot."""
     for endpoint in settings.endpoints:
         output.write(f'Defragmenting "{endpoint}"\n')
         try:
-            with named_where_absent("defragmentation"):
-                client.run(client.core.call_at(endpoint, "/v3/maintenance/defragment", {}))
+            defragment(settings, endpoint)
         except KvorumError as error:
             raise Failure(f"Failed to defragment etcd member[{endpoint}] ({error})") from None
         output.write(f'Defragmented "{endpoint}"\n')

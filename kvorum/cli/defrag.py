@@ -28,15 +28,20 @@ def defrag(ignored: Arguments, cluster: bool) -> None:
     A member does nothing else while it does that: give a large one time with --command-timeout.
     """
     settings = of_whole_cluster(current()) if cluster else current()
-    done = [_defragment(settings, address) for address in settings.endpoints]
+    done = [_is_done(settings, address) for address in settings.endpoints]
     if not all(done):
         click.get_current_context().exit(EXIT_ERROR)
 
 
-def _defragment(settings: Settings, address: str) -> bool:
+def defragment(settings: Settings, address: str) -> None:
+    """Returns when it is done. Raises KvorumError."""
+    with settings.gateway(address) as gateway, named_where_absent("defragmentation"):
+        gateway.call("/v3/maintenance/defragment", {})
+
+
+def _is_done(settings: Settings, address: str) -> bool:
     try:
-        with settings.gateway(address) as gateway, named_where_absent("defragmentation"):
-            gateway.call("/v3/maintenance/defragment", {})
+        defragment(settings, address)
     except KvorumError as error:
         print(f"Failed to defragment etcd member[{address}] ({error})", file=sys.stderr)
         return False

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 
 import click
 import dns.exception
@@ -15,6 +14,7 @@ import dns.rdatatype
 
 from kvorum.async_client import AsyncClient
 from kvorum.cache import AsyncCache
+from kvorum.cli import output
 from kvorum.cli.examples import examples
 from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure, current, duration
 from kvorum.errors import KvorumError
@@ -144,5 +144,4 @@ class _Serving:
         cache.follow()
 
     def _tell(self, text: str) -> None:
-        with suppress(OSError):  # that nobody reads it any more ends nothing
-            print(f"kvorum dns: {text}", file=sys.stderr, flush=True)
+        output.tell(f"kvorum dns: {text}")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kvorum.cli import completing
+from kvorum.cli import completing, signals
 from kvorum.cli.data import formats, reading, records, terminal
 from kvorum.cli.data.changes import Changes, towards
 from kvorum.cli.data.committing import commit
@@ -142,22 +142,11 @@ def _kept_on_failure(name: str, text: bytes) -> Iterator[Path]:
 def _run_editor(path: Path) -> None:
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
     try:
-        with _interrupts_are_the_editor_s():
+        # Ctrl-C goes to all on the terminal, and to an editor it may mean anything: we do not end then.
+        # With handlers, as what is ignored would be so in the editor too.
+        with signals.handled((signal.SIGINT, signal.SIGQUIT), lambda number, frame: None):
             ran = subprocess.run([*shlex.split(editor), str(path)], check=False)
     except (OSError, ValueError) as error:
         raise Failure(f"the editor {editor!r} cannot be run: {error}; set $VISUAL or $EDITOR") from None
     if ran.returncode:
         raise Failure(f"the editor ended with {ran.returncode}: nothing was written")
-
-
-@contextlib.contextmanager
-def _interrupts_are_the_editor_s() -> Iterator[None]:
-    """Ctrl-C goes to all on the terminal, and to an editor it may mean anything: we are not to end it then.
-    With handlers, as what is ignored would be so in the editor too."""
-    numbers = (signal.SIGINT, signal.SIGQUIT)
-    before = [signal.signal(number, lambda number, frame: None) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)

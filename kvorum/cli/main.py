@@ -315,10 +315,9 @@ def run(arguments: list[str]) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    # What others have written, in keys or in files, may stand in it.
-    from kvorum.cli.output import harmless
+    from kvorum.cli.output import complain
 
-    click.echo(f"Error: {harmless(message)}", err=True)
+    complain(message)
     return code
 
 

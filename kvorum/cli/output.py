@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+import click
+
 from kvorum.cli.raw_text import to_bytes, to_text
 from kvorum.cli.settings import EXIT_BAD_FEATURE, Failure, Settings, current
 
@@ -128,6 +130,17 @@ def harmless(text: str) -> str:
         return character if character.isprintable() else go_quoted(data)[1:-1]
 
     return "\n".join("".join(map(shown, line)) for line in text.split("\n"))
+
+
+def complain(problem: str) -> None:
+    """As an error, on stderr. What others have written, in keys or in files, may stand in it."""
+    click.echo(f"Error: {harmless(problem)}", err=True)
+
+
+def tell(text: str) -> None:
+    """What goes on, on stderr. That nobody reads it any more ends nothing."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def simple_kvs(kvs: Sequence[dict[str, Any]], settings: Settings, *, value_only: bool = False) -> bytes:

@@ -6,7 +6,8 @@ import sys
 
 import click
 
-from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure, is_text
+from kvorum.cli.raw_text import is_text
+from kvorum.cli.settings import EXIT_BAD_ARGUMENTS, Failure
 
 
 def ask(prompt: str) -> str:

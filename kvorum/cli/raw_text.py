@@ -11,3 +11,12 @@ def to_bytes(text: str) -> bytes:
 def to_text(data: bytes) -> str:
     """All of it, whatever its bytes are."""
     return data.decode("utf-8", "surrogateescape")
+
+
+def is_text(text: str) -> bool:
+    """Whether its bytes are UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # other bytes are surrogates
+        return False
+    return True

@@ -10,7 +10,6 @@ import click
 from kvorum.cli import output, signals
 from kvorum.cli.completing import files
 from kvorum.cli.examples import examples
-from kvorum.cli.raw_text import to_bytes
 from kvorum.cli.settings import (
     EXIT_BAD_ARGUMENTS,
     EXIT_BAD_CONNECTION,
@@ -125,7 +124,7 @@ def _print(source: str) -> None:
     template = Template(Path(source))
     with current().client() as client:
         text = template.render(Reads(Snapshot(client)))
-    output.write(to_bytes(text))
+    output.write(text)
 
 
 def _run(targets: list[Target], waits: tuple[float, float] | None) -> None:
@@ -134,13 +133,9 @@ def _run(targets: list[Target], waits: tuple[float, float] | None) -> None:
             output.write(f"{target.plan.destination}: {outcome.value}, revision {target.revision}\n")
 
     with signals.as_exceptions(), closing(current().client()) as client:
-        renderer = Renderer(client, targets, report, _complain)
+        renderer = Renderer(client, targets, report, output.complain)
         if waits is not None:
             renderer.forever(*waits)
         done = renderer.once()
     if done.failures:
         click.get_current_context().exit(EXIT_BAD_CONNECTION if done.is_unconnected else EXIT_ERROR)
-
-
-def _complain(text: str) -> None:
-    click.echo(f"Error: {output.harmless(text)}", err=True)

@@ -110,15 +110,6 @@ def current() -> Settings:
     return settings
 
 
-def is_text(argument: str) -> bool:
-    """Whether its bytes are UTF-8."""
-    try:
-        argument.encode()
-    except UnicodeEncodeError:  # other bytes are surrogates
-        return False
-    return True
-
-
 def duration(ctx: click.Context, param: click.Parameter, value: str) -> float:
     """The seconds of an option that is a duration: its callback."""
     return seconds(param.opts[0], value)

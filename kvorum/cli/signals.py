@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
@@ -14,12 +14,21 @@ _NUMBERS = (signal.SIGTERM, signal.SIGHUP)
 @contextmanager
 def as_exceptions() -> Iterator[None]:
     """Inside, what would end us at once ends us as Ctrl-C does, by an exception."""
-    before = [signal.signal(number, _end) for number in _NUMBERS]
+    with handled(_NUMBERS, _end):
+        yield
+
+
+@contextmanager
+def handled(
+    numbers: Sequence[signal.Signals], handler: Callable[[int, FrameType | None], object]
+) -> Iterator[None]:
+    """Inside, ``handler`` is called for these; behind, all is as it was."""
+    before = [signal.signal(number, handler) for number in numbers]
     try:
         yield
     finally:
-        for number, handler in zip(_NUMBERS, before, strict=True):
-            signal.signal(number, handler)
+        for number, one in zip(numbers, before, strict=True):
+            signal.signal(number, one)
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:

@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from kvorum import process_group
-from kvorum.cli import output
+from kvorum.cli import watch_output
 from kvorum.cli.settings import EXIT_INTERRUPTED, Failure, Settings
 from kvorum.errors import Compacted
 from kvorum.messages import b64
@@ -111,12 +111,7 @@ def _runs(batch: Batch, is_batch: bool) -> Iterator[tuple[dict[str, str], bytes]
 
 def environment_of(event: Event) -> dict[str, str]:
     """What fits into variables: nothing with a zero byte, and nothing that is too long."""
-    told = {
-        "ETCD_WATCH_REVISION": str(event.revision),
-        "ETCD_WATCH_EVENT_TYPE": output.go_quoted(event.type.encode()),
-        "ETCD_WATCH_KEY": output.go_quoted(event.key),
-        "ETCD_WATCH_VALUE": output.go_quoted(event.value),
-    }
+    told = watch_output.variables(event.revision, event.type, event.key, event.value)
     raw = {"KVORUM_WATCH_TYPE": event.type.encode(), "KVORUM_WATCH_KEY": event.key}
     raw["KVORUM_WATCH_VALUE"] = event.value
     if event.prev_kv is not None:

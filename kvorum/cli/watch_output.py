@@ -82,13 +82,20 @@ def _show_fields(response: dict[str, Any], events: list[dict[str, Any]]) -> None
     output.write_lines(lines)
 
 
-def _run(command: list[str], event: dict[str, Any]) -> None:
-    change = {
-        "ETCD_WATCH_REVISION": str(event["kv"]["mod_revision"]),
-        "ETCD_WATCH_EVENT_TYPE": output.go_quoted(event.get("type", "PUT").encode()),
-        "ETCD_WATCH_KEY": output.go_quoted(output.raw(event["kv"], "key")),
-        "ETCD_WATCH_VALUE": output.go_quoted(output.raw(event["kv"], "value")),
+def variables(revision: int | str, type_: str, key: bytes, value: bytes) -> dict[str, str]:
+    """A change, as etcdctl has it in the environment of a command."""
+    return {
+        "ETCD_WATCH_REVISION": str(revision),
+        "ETCD_WATCH_EVENT_TYPE": output.go_quoted(type_.encode()),
+        "ETCD_WATCH_KEY": output.go_quoted(key),
+        "ETCD_WATCH_VALUE": output.go_quoted(value),
     }
+
+
+def _run(command: list[str], event: dict[str, Any]) -> None:
+    kv = event["kv"]
+    key, value = output.raw(kv, "key"), output.raw(kv, "value")
+    change = variables(kv["mod_revision"], event.get("type", "PUT"), key, value)
     try:
         ran = subprocess.run(command, env={**os.environ, **change}, check=False)
     except OSError as error:

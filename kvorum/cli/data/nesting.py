@@ -32,6 +32,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kvorum.cli.data.keys import names, shown
+from kvorum.cli.raw_text import is_text
 
 BINARY = "$base64"
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
@@ -72,10 +73,8 @@ def _leaves(path: str, content: Mapping[Any, Any]) -> Iterator[tuple[str, bytes]
         if not isinstance(name, str):
             raise BadContent(f"a name below {path or 'the top'!r} is {_kind(name)}: expected text")
         key = path + name
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            raise BadContent(f"the name {name!r} is no Unicode text: half of a surrogate pair") from None
+        if not is_text(name):
+            raise BadContent(f"the name {name!r} is no Unicode text: half of a surrogate pair")
         if isinstance(value, Mapping) and not _is_binary(value):
             yield from _leaves(key + "/", value)
         else:

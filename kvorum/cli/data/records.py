@@ -32,7 +32,7 @@ def show(
         case "fields":
             output.write_lines([line for row in rows for line in _fields(row)])
         case _:
-            output.write(to_bytes(simple()))
+            output.write(simple())
 
 
 def show_one(settings: Settings, row: Record, columns: Sequence[str], simple: Callable[[], str]) -> None:

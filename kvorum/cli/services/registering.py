@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import math
 import signal
-import sys
 import threading
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
@@ -22,6 +21,7 @@ from typing import Any
 import click
 
 from kvorum.async_client import AsyncClient
+from kvorum.cli import output
 from kvorum.cli.child import Child, check_command, exit_code
 from kvorum.cli.examples import examples
 from kvorum.cli.holding import Ended, Signalled
@@ -298,6 +298,5 @@ class _Keeper:
         )
 
     def _tell(self, text: str) -> None:
-        """On stderr: the other one is the command's. That nobody reads it any more ends nothing."""
-        with suppress(OSError):
-            print(f"kvorum: {self._one.name} {self._one.id}: {text}", file=sys.stderr, flush=True)
+        """On stderr: the other one is the command's."""
+        output.tell(f"kvorum: {self._one.name} {self._one.id}: {text}")
